@@ -1,0 +1,49 @@
+/// Every limit of the system, in one place. A value above its limit is refused with `limitExceeded`, naming the limit.
+public enum Limits {
+    /// Frames in one multipart message, identity frames not counted.
+    public static let messagePartsMax = 16
+    /// One frame on any socket. Payloads move in pieces of at most `pieceBytesMax`; the rest is room for a JSON header.
+    public static let frameBytesMax = 4 << 20
+    /// One piece of a bulk transfer.
+    public static let pieceBytesMax = 1 << 20
+    /// Pieces of one transfer that may be under way (asked for, not answered).
+    public static let piecesInFlightMax = 8
+    /// One JSON header.
+    public static let headerBytesMax = 1 << 20
+    /// One pushed chunk, as safetensors bytes.
+    public static let chunkBytesMax = 256 << 20
+    /// Rows of one chunk.
+    public static let chunkRowsMax = 10_000_000
+    /// One state, work, delta or moments blob.
+    public static let blobBytesMax = 4 << 30
+    /// The JSON header of a safetensors file.
+    public static let safetensorsHeaderBytesMax = 16 << 20
+    /// Tensors in one safetensors file.
+    public static let safetensorsTensorsMax = 100_000
+    /// Dimensions of one tensor.
+    public static let tensorDimensionsMax = 8
+    /// Bytes of a producer's key.
+    public static let keyBytesMax = 512
+    /// Characters of a pipeline's name.
+    public static let pipelineNameCharactersMax = 64
+    /// Pipelines of one coordinator.
+    public static let pipelinesMax = 1_000
+    /// Chunks of one round.
+    public static let roundChunksMax = 100_000
+    /// Shards of one round.
+    public static let shardsMax = 4_096
+    /// Sweeps of one round.
+    public static let sweepsMax = 10_000
+    /// Chunks that may wait unabsorbed in one pipeline before pushes are refused (`busy`).
+    public static let waitingChunksMax = 100_000
+    /// Rows of one query.
+    public static let queryRowsMax = 100_000
+    /// Draws of one query.
+    public static let queryDrawsMax = 4_096
+    /// Messages that wait for one peer that cannot be reached.
+    public static let outboxMessagesMax = 10_000
+    /// Workers that may be joined to one coordinator.
+    public static let workersMax = 1_024
+    /// Items of one page of an inventory or listing.
+    public static let pageItemsMax = 1_000
+}

@@ -1,0 +1,122 @@
+/// One entry of a pipeline's log: the only input to learning. Positions count from 1 and never change.
+public struct LogEntry: Codable, Equatable, Sendable {
+    public enum Kind: Codable, Equatable, Sendable {
+        case chunk(Chunk)
+        /// Ends the round that is open.
+        case cut
+        /// These chunks are not learned.
+        case setAside(positions: [Int], reason: String)
+    }
+
+    /// A chunk as the log knows it: never its payload.
+    public struct Chunk: Codable, Hashable, Sendable {
+        /// SHA-256 of the content.
+        public var identity: ContentHash
+        /// The producer's key, if it gave one.
+        public var key: String?
+        public var rows: Int
+        public var bytes: Int
+        public init(identity: ContentHash, key: String?, rows: Int, bytes: Int) {
+            self.identity = identity
+            self.key = key
+            self.rows = rows
+            self.bytes = bytes
+        }
+    }
+
+    public var position: Int
+    public var kind: Kind
+    public init(position: Int, kind: Kind) {
+        self.position = position
+        self.kind = kind
+    }
+}
+
+/// The stretch of the log that one round absorbs: positions `(after, through]`.
+public struct Stretch: Codable, Equatable, Sendable {
+    public var after: Int
+    public var through: Int
+    /// The chunks of the stretch that are not set aside, in log order.
+    public var chunks: [PositionedChunk]
+    public var rows: Int { chunks.reduce(0) { $0 + $1.chunk.rows } }
+
+    public struct PositionedChunk: Codable, Hashable, Sendable {
+        public var position: Int
+        public var chunk: LogEntry.Chunk
+        public init(position: Int, chunk: LogEntry.Chunk) {
+            self.position = position
+            self.chunk = chunk
+        }
+    }
+
+    public init(after: Int, through: Int, chunks: [PositionedChunk]) {
+        self.after = after
+        self.through = through
+        self.chunks = chunks
+    }
+
+    /// The first complete stretch after a position: it ends with the C-th chunk (counted by position, set aside or not) or at the first cut
+    /// that follows at least one chunk. Chunks that a `setAside` entry names, anywhere later in the log, are left out. Nil while the round is open.
+    ///
+    /// - Parameter entries: the log after `position`, in order; entries at or before it are skipped.
+    public static func next(in entries: [LogEntry], after position: Int, chunksPerRound: Int) -> Stretch? {
+        var chunks: [PositionedChunk] = []
+        var through: Int?
+        for entry in entries where entry.position > position {
+            switch entry.kind {
+            case .chunk(let chunk):
+                chunks.append(PositionedChunk(position: entry.position, chunk: chunk))
+                if chunks.count >= chunksPerRound { through = entry.position }
+            case .cut:
+                if !chunks.isEmpty { through = entry.position }
+            case .setAside: break
+            }
+            if through != nil { break }
+        }
+        guard let through else { return nil }
+        var setAside: Set<Int> = []
+        for entry in entries where entry.position > position {
+            if case .setAside(let positions, _) = entry.kind { setAside.formUnion(positions) }
+        }
+        return Stretch(after: position, through: through, chunks: chunks.filter { !setAside.contains($0.position) })
+    }
+
+    /// The round's rows, in log order, cut into `min(count, rows)` contiguous stretches whose sizes differ by at most one row (the longer first).
+    public func shards(_ count: Int) -> [[RowRange]] {
+        let total = rows
+        let parts = min(count, total)
+        guard parts > 0 else { return [] }
+        var result: [[RowRange]] = []
+        var index = 0, offset = 0
+        for part in 0..<parts {
+            var wanted = total / parts + (part < total % parts ? 1 : 0)
+            var ranges: [RowRange] = []
+            while wanted > 0 {
+                let chunk = chunks[index]
+                let taken = min(wanted, chunk.chunk.rows - offset)
+                if taken > 0 {
+                    ranges.append(RowRange(position: chunk.position, identity: chunk.chunk.identity, firstRow: offset, rows: taken))
+                }
+                wanted -= taken
+                offset += taken
+                if offset == chunk.chunk.rows { index += 1; offset = 0 }
+            }
+            result.append(ranges)
+        }
+        return result
+    }
+}
+
+/// Some rows of one chunk.
+public struct RowRange: Codable, Hashable, Sendable {
+    public var position: Int
+    public var identity: ContentHash
+    public var firstRow: Int
+    public var rows: Int
+    public init(position: Int, identity: ContentHash, firstRow: Int, rows: Int) {
+        self.position = position
+        self.identity = identity
+        self.firstRow = firstRow
+        self.rows = rows
+    }
+}

@@ -1,0 +1,126 @@
+public import Foundation
+
+/// Where a piece of work stands in its round. Part of the method protocol; every value is a function of pipeline and log.
+public struct Round: Sendable {
+    /// Number of the version that this round makes; the first round has index 1.
+    public var index: Int
+    public var isFirst: Bool { index == 1 }
+    /// 0-based sweep, of `sweeps`.
+    public var sweep: Int
+    public var sweeps: Int
+    /// 0-based shard, of `shards`; 0 outside fit and statistics.
+    public var shard: Int
+    public var shards: Int
+    /// Rows of this shard; the round's rows outside fit and statistics.
+    public var shardRows: Int
+    public var roundRows: Int
+    /// Rows absorbed by earlier versions.
+    public var rowsBefore: Int
+    /// The same on all shards of a sweep.
+    public var sweepKey: RandomKey
+    /// Asked at each step; true ends the fit with `unavailable`.
+    public var shouldStop: @Sendable () -> Bool
+
+    public init(
+        index: Int, sweep: Int, sweeps: Int, shard: Int = 0, shards: Int, shardRows: Int, roundRows: Int, rowsBefore: Int,
+        sweepKey: RandomKey, shouldStop: @escaping @Sendable () -> Bool = { false }
+    ) {
+        self.index = index
+        self.sweep = sweep
+        self.sweeps = sweeps
+        self.shard = shard
+        self.shards = shards
+        self.shardRows = shardRows
+        self.roundRows = roundRows
+        self.rowsBefore = rowsBefore
+        self.sweepKey = sweepKey
+        self.shouldStop = shouldStop
+    }
+}
+
+/// The keys of a round: from seed, version, phase, sweep and shard alone; never from attempt, worker or time.
+public struct RoundKeys: Sendable {
+    private let root: RandomKey
+    public init(seed: UInt64, version: Int) { root = RandomKey(seed: seed).folding("round").folding(version) }
+    public static func initial(seed: UInt64) -> RandomKey { RandomKey(seed: seed).folding("initial") }
+    public var begin: RandomKey { root.folding("begin") }
+    public func sweep(_ sweep: Int) -> RandomKey { root.folding("sweep").folding(sweep) }
+    public func fit(sweep: Int, shard: Int) -> RandomKey { root.folding("fit").folding(sweep).folding(shard) }
+    public func merge(sweep: Int) -> RandomKey { root.folding("merge").folding(sweep) }
+    public func statistics(shard: Int) -> RandomKey { root.folding("statistics").folding(shard) }
+    public func score(position: Int) -> RandomKey { root.folding("score").folding(position) }
+    public var finish: RandomKey { root.folding("finish") }
+}
+
+/// What a fit says for people; never part of a state.
+public struct FitReport: Codable, Equatable, Sendable {
+    public var steps: Int
+    /// Named figures: final loss, gradient norm, clamped parameters, ….
+    public var figures: [String: Double]
+    public init(steps: Int, figures: [String: Double] = [:]) {
+        self.steps = steps
+        self.figures = figures
+    }
+}
+
+/// Which optional phases a method takes part in.
+public struct MethodPhases: Codable, Equatable, Sendable {
+    public var scores: Bool
+    public var statistics: Bool
+    public init(scores: Bool, statistics: Bool) {
+        self.scores = scores
+        self.statistics = statistics
+    }
+}
+
+/// A question to a posterior, or its answer: a small JSON header and named tensors.
+public struct QueryBytes: Sendable {
+    public var verb: String
+    public var header: JSONValue
+    public var tensors: [String: TensorBytes]
+    public init(verb: String, header: JSONValue, tensors: [String: TensorBytes] = [:]) {
+        self.verb = verb
+        self.header = header
+        self.tensors = tensors
+    }
+}
+
+/// A learning method as everything above the numerical layers sees it: bytes in, bytes out. All functions are pure; randomness comes only from `key`.
+public protocol OpaqueMethod: Sendable {
+    var phases: MethodPhases { get }
+    func initialState(key: RandomKey) throws(AccrueError) -> Data
+    func begin(_ state: Data, round: Round, key: RandomKey) throws(AccrueError) -> Data
+    /// - Parameter shard: the shard's stretches of rows, in log order.
+    func fit(_ work: Data, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Data, report: FitReport)
+    /// - Parameter deltas: one a shard, in shard order, each with the rows of its shard.
+    func merge(_ deltas: [(delta: Data, rows: Int)], into work: Data, round: Round, key: RandomKey) throws(AccrueError) -> Data
+    func statistics(of work: Data, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Data?
+    func score(_ state: Data, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score?
+    /// - Parameter moments: one a shard, in shard order; empty for methods without statistics.
+    func finish(_ work: Data, round: Round, moments: [Data], scores: Score?, key: RandomKey) throws(AccrueError) -> Data
+    func load(_ state: Data) throws(AccrueError) -> any LoadedState
+}
+
+/// A decoded state that answers queries; immutable, used from several threads.
+public protocol LoadedState: Sendable {
+    func answer(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes
+}
+
+/// The methods that an engine knows, by name.
+public struct MethodCatalog: Sendable {
+    public typealias Make = @Sendable (_ settings: JSONValue, _ schema: Schema) throws(AccrueError) -> any OpaqueMethod
+    private let entries: [String: Make]
+    public init(_ entries: [String: Make]) { self.entries = entries }
+    public var names: [String] { entries.keys.sorted() }
+
+    /// - Throws: `notFound` for an unknown method, `invalidInput` for settings that the method refuses.
+    public func make(_ pipeline: PipelineDeclaration) throws(AccrueError) -> any OpaqueMethod {
+        guard let make = entries[pipeline.method] else {
+            let close = StrictKeys.nearest(to: pipeline.method, in: names).map { "did you mean '\($0)'? " } ?? ""
+            throw AccrueError(
+                .notFound, while: "reading pipeline '\(pipeline.name)'", "there is no method '\(pipeline.method)'",
+                hint: "\(close)methods are \(names.joined(separator: ", "))")
+        }
+        return try make(pipeline.settings, pipeline.schema)
+    }
+}

@@ -1,0 +1,101 @@
+import Crypto
+import Foundation
+
+/// Rows that fit a schema: its tensors, checked, all with the same first dimension.
+public struct Rows: Equatable, Sendable {
+    public let schema: Schema
+    /// By schema name; each `[count] + row shape`.
+    public let tensors: [String: TensorBytes]
+    public let count: Int
+
+    /// Checks tensors against a schema.
+    ///
+    /// - Throws: `invalidInput` for a missing or unknown tensor, a wrong dtype or shape, unequal or zero row counts, a value that the missing
+    ///   rule does not allow, or a class index out of range; `limitExceeded` for too many rows.
+    public init(
+        _ tensors: [String: TensorBytes], schema: Schema, roles: Set<TensorSchema.Role> = [.input, .target, .mask], while operation: String
+    ) throws(AccrueError) {
+        let expected = schema.tensors.filter { roles.contains($0.role) }
+        func refuse(_ problem: String, _ hint: String) -> AccrueError { AccrueError(.invalidInput, while: operation, problem, hint: hint) }
+        for name in tensors.keys.sorted() where !expected.contains(where: { $0.name == name }) {
+            throw refuse("tensor '\(name)' is not in the schema", "the schema's tensors are \(expected.map(\.name).joined(separator: ", "))")
+        }
+        var count: Int?
+        for spec in expected {
+            guard let tensor = tensors[spec.name] else { throw refuse("tensor '\(spec.name)' is missing", "send every tensor of the schema") }
+            guard tensor.dtype == spec.dtype else {
+                throw refuse(
+                    "tensor '\(spec.name)' has dtype \(tensor.dtype.rawValue); the schema says \(spec.dtype.rawValue)",
+                    "convert it before pushing")
+            }
+            guard tensor.shape.count == spec.shape.count + 1, Array(tensor.shape.dropFirst()) == spec.shape else {
+                throw refuse(
+                    "tensor '\(spec.name)' has shape \(tensor.shape); the schema says [rows] + \(spec.shape)",
+                    "the first dimension counts rows; the others must match the schema")
+            }
+            guard tensor.rowCount > 0 else { throw refuse("tensor '\(spec.name)' has no rows", "send at least one row") }
+            guard tensor.rowCount <= Limits.chunkRowsMax else {
+                throw AccrueError(
+                    .limitExceeded, while: operation, "\(tensor.rowCount) rows; at most \(Limits.chunkRowsMax) are allowed",
+                    hint: "send smaller chunks")
+            }
+            if let count, count != tensor.rowCount {
+                throw refuse("tensor '\(spec.name)' has \(tensor.rowCount) rows; the tensors before it have \(count)", "all tensors need the same rows")
+            }
+            count = tensor.rowCount
+            if let row = Self.badRow(tensor, spec) {
+                throw refuse("tensor '\(spec.name)' has a value in row \(row) that is not finite", "remove the row, or declare 'missing: nan'")
+            }
+            if let classes = spec.classes, let bad = tensor.doubles().first(where: { $0 < 0 || $0 >= Double(classes.count) || $0 != $0.rounded() }) {
+                throw refuse("tensor '\(spec.name)' holds class \(bad); the schema has \(classes.count) classes (0 to \(classes.count - 1))", "check the labels")
+            }
+        }
+        self.schema = schema
+        self.tensors = tensors
+        self.count = count ?? 0
+    }
+
+    private init(unchecked tensors: [String: TensorBytes], schema: Schema, count: Int) {
+        self.schema = schema
+        self.tensors = tensors
+        self.count = count
+    }
+
+    /// Rows `range`, sharing storage.
+    public func rows(_ range: Range<Int>) -> Rows {
+        Rows(unchecked: tensors.mapValues { $0.rows(range) }, schema: schema, count: range.count)
+    }
+
+    /// The identity of this content: SHA-256 over each tensor in schema order: name, dtype, shape, data.
+    public var identity: ContentHash {
+        var hash = SHA256()
+        for spec in schema.tensors {
+            guard let tensor = tensors[spec.name] else { continue }
+            hash.update(data: Data("\(spec.name)\u{0}\(tensor.dtype.rawValue)\u{0}\(tensor.shape.map(String.init).joined(separator: ","))\u{0}".utf8))
+            hash.update(data: tensor.data)
+        }
+        return ContentHash(hash.finalize())
+    }
+
+    private static func badRow(_ tensor: TensorBytes, _ spec: TensorSchema) -> Int? {
+        guard tensor.dtype.isFloatingPoint else { return nil }
+        let perRow = max(1, spec.rowElementCount)
+        let allowsNaN = spec.missing == .nan
+        func scan<Word: FixedWidthInteger & BitwiseCopyable>(_: Word.Type, exponent: Word, fraction: Word) -> Int? {
+            tensor.data.withUnsafeBytes { bytes in
+                for index in 0..<tensor.elementCount {
+                    let word = bytes.loadUnaligned(fromByteOffset: index * MemoryLayout<Word>.size, as: Word.self)
+                    if word & exponent == exponent, !(allowsNaN && word & fraction != 0) { return index / perRow }
+                }
+                return nil
+            }
+        }
+        return switch tensor.dtype {
+        case .f64: scan(UInt64.self, exponent: 0x7FF0_0000_0000_0000, fraction: 0x000F_FFFF_FFFF_FFFF)
+        case .f32: scan(UInt32.self, exponent: 0x7F80_0000, fraction: 0x007F_FFFF)
+        case .f16: scan(UInt16.self, exponent: 0x7C00, fraction: 0x03FF)
+        case .bf16: scan(UInt16.self, exponent: 0x7F80, fraction: 0x007F)
+        default: nil
+        }
+    }
+}

@@ -1,0 +1,84 @@
+public import Foundation
+
+/// A tensor as bytes: element type, shape, and little-endian data with the last dimension fastest.
+///
+/// This is the form in which tensors cross process borders; the numerical layers have their own `Tensor`.
+public struct TensorBytes: Equatable, Sendable {
+    public let dtype: DType
+    public let shape: [Int]
+    /// `elementCount * dtype.byteCount` bytes; may be a slice of a mapped file.
+    public let data: Data
+
+    /// - Precondition: `data` holds exactly the bytes that dtype and shape say. Bytes from outside go through `Safetensors`, which checks.
+    public init(dtype: DType, shape: [Int], data: Data) {
+        precondition(
+            data.count == shape.reduce(dtype.byteCount, *),
+            "TensorBytes of \(dtype.rawValue) \(shape) given \(data.count) bytes")
+        self.dtype = dtype
+        self.shape = shape
+        self.data = data
+    }
+
+    public var elementCount: Int { shape.reduce(1, *) }
+    /// The first dimension; 1 for a scalar.
+    public var rowCount: Int { shape.first ?? 1 }
+
+    /// Rows `range` of the first dimension, sharing the same storage.
+    public func rows(_ range: Range<Int>) -> TensorBytes {
+        let rowBytes = shape.dropFirst().reduce(dtype.byteCount, *)
+        let start = data.startIndex + range.lowerBound * rowBytes
+        return TensorBytes(
+            dtype: dtype, shape: [range.count] + shape.dropFirst(), data: data[start..<start + range.count * rowBytes])
+    }
+
+    public init(_ values: [Double], shape: [Int]) {
+        self.init(dtype: .f64, shape: shape, data: values.withUnsafeBytes { Data($0) })
+    }
+
+    public init(_ values: [Float], shape: [Int]) {
+        self.init(dtype: .f32, shape: shape, data: values.withUnsafeBytes { Data($0) })
+    }
+
+    public init(_ values: [Int64], shape: [Int]) {
+        self.init(dtype: .i64, shape: shape, data: values.withUnsafeBytes { Data($0) })
+    }
+
+    public init(_ values: [UInt8], shape: [Int]) {
+        self.init(dtype: .u8, shape: shape, data: Data(values))
+    }
+
+    /// All elements as Float64, in order. F16 and BF16 are widened exactly.
+    public func doubles() -> [Double] {
+        switch dtype {
+        case .f64: load(Double.self) { $0 }
+        case .f32: load(Float.self, Double.init)
+        case .f16: load(UInt16.self) { Double(Self.float(half: $0)) }
+        case .bf16: load(UInt16.self) { Double(Float(bitPattern: UInt32($0) << 16)) }
+        case .i64: load(Int64.self, Double.init)
+        case .i32: load(Int32.self, Double.init)
+        case .i16: load(Int16.self, Double.init)
+        case .i8: load(Int8.self, Double.init)
+        case .u8, .bool: load(UInt8.self, Double.init)
+        }
+    }
+
+    private func load<Element: BitwiseCopyable>(_: Element.Type, _ convert: (Element) -> Double) -> [Double] {
+        data.withUnsafeBytes { bytes in
+            (0..<elementCount).map { index in
+                convert(bytes.loadUnaligned(fromByteOffset: index * MemoryLayout<Element>.size, as: Element.self))
+            }
+        }
+    }
+
+    /// IEEE 754 binary16 to binary32; exact.
+    private static func float(half bits: UInt16) -> Float {
+        let sign: Float = bits >> 15 == 1 ? -1 : 1
+        let exponent = Int(bits >> 10 & 0x1F)
+        let fraction = Float(bits & 0x3FF)
+        switch exponent {
+        case 0: return sign * fraction * 0x1p-24
+        case 31: return fraction == 0 ? sign * .infinity : .nan
+        default: return sign * (1 + fraction * 0x1p-10) * Float(sign: .plus, exponent: exponent - 15, significand: 1)
+        }
+    }
+}
