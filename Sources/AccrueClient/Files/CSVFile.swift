@@ -1,0 +1,141 @@
+public import AccrueCore
+public import Foundation
+
+/// Comma-separated values with a header line (RFC 4180 quoting, no line breaks inside fields); `?` and empty fields are missing values.
+public struct CSVFile: Sendable {
+    public let path: String
+    public let columns: [String]
+    public let records: [[String]]
+
+    /// - Throws: `notFound`, `corrupt` (gzip), `invalidInput` for an unclosed quote or a record with another number of fields, naming the line.
+    public init(path: String) throws(AccrueError) {
+        try self.init(GzipFile.read(path), path: path)
+    }
+
+    public init(_ data: Data, path: String) throws(AccrueError) {
+        var lines: [[String]] = []
+        var number = 0
+        for line in data.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: true) {
+            number += 1
+            let bytes = line.last == UInt8(ascii: "\r") ? line.dropLast() : line
+            guard let fields = Self.fields(bytes) else {
+                throw AccrueError(.invalidInput, while: "reading \(path), line \(number)", "a quote is not closed", hint: "double the quotes inside quoted fields")
+            }
+            if let first = lines.first, first.count != fields.count {
+                throw AccrueError(
+                    .invalidInput, while: "reading \(path), line \(number)", "\(fields.count) fields; the header has \(first.count)",
+                    hint: "quote fields that hold commas")
+            }
+            lines.append(fields)
+        }
+        guard let header = lines.first else { throw AccrueError(.invalidInput, while: "reading \(path)", "the file is empty", hint: "the first line names the columns") }
+        self.path = path
+        columns = header
+        records = Array(lines.dropFirst())
+    }
+
+    /// The schema's tensors: each tensor takes the columns that it lists, or the one column with its name.
+    ///
+    /// - Throws: `invalidInput` for an unknown column, a field that is not a number or class, a value out of the dtype's range, a missing value
+    ///   where the schema allows none.
+    public func tensors(_ schema: Schema) throws(AccrueError) -> [String: TensorBytes] {
+        var result: [String: TensorBytes] = [:]
+        for tensor in schema.tensors { result[tensor.name] = try self.tensor(tensor) }
+        return result
+    }
+
+    private func tensor(_ tensor: TensorSchema) throws(AccrueError) -> TensorBytes {
+        let names = tensor.columns ?? [tensor.name]
+        var indices: [Int] = []
+        for name in names {
+            guard let index = columns.firstIndex(of: name) else {
+                let close = StrictKeys.nearest(to: name, in: columns).map { "did you mean '\($0)'? " } ?? ""
+                throw AccrueError(
+                    .invalidInput, while: "reading \(path) for tensor '\(tensor.name)'", "there is no column '\(name)'",
+                    hint: "\(close)list the tensor's columns in the schema; the file has \(columns.joined(separator: ", "))")
+            }
+            indices.append(index)
+        }
+        guard indices.count == tensor.rowElementCount else {
+            throw AccrueError(
+                .invalidInput, while: "reading \(path) for tensor '\(tensor.name)'",
+                "\(indices.count) columns for a row of shape \(tensor.shape)", hint: "list \(tensor.rowElementCount) columns")
+        }
+        var data = Data(capacity: records.count * indices.count * tensor.dtype.byteCount)
+        for (row, record) in records.enumerated() {
+            for index in indices {
+                func refuse(_ problem: String, _ hint: String) -> AccrueError {
+                    AccrueError(.invalidInput, while: "reading \(path), line \(row + 2), column '\(columns[index])'", problem, hint: hint)
+                }
+                let field = record[index]
+                var value: Double
+                if field.isEmpty || field == "?" {
+                    guard tensor.missing == .nan, tensor.dtype.isFloatingPoint else { throw refuse("the value is missing", "declare 'missing: nan', or remove the row") }
+                    value = .nan
+                } else if let position = tensor.classes?.firstIndex(of: field) {
+                    value = Double(position)
+                } else if let number = Double(field) {
+                    value = number
+                } else {
+                    throw refuse("'\(field)' is not a number", tensor.classes == nil ? "leave the column out" : "name it among the schema's classes")
+                }
+                guard Self.append(value, as: tensor.dtype, to: &data) else { throw refuse("\(field) does not fit \(tensor.dtype.rawValue)", "declare a wider dtype") }
+            }
+        }
+        return TensorBytes(dtype: tensor.dtype, shape: [records.count] + tensor.shape, data: data)
+    }
+
+    private static func append(_ value: Double, as dtype: DType, to data: inout Data) -> Bool {
+        func whole<Integer: FixedWidthInteger>(_: Integer.Type) -> Bool {
+            guard let number = Integer(exactly: value) else { return false }
+            withUnsafeBytes(of: number.littleEndian) { data.append(contentsOf: $0) }
+            return true
+        }
+        switch dtype {
+        case .f64: withUnsafeBytes(of: value) { data.append(contentsOf: $0) }
+        case .f32: withUnsafeBytes(of: Float(value)) { data.append(contentsOf: $0) }
+        case .i64: return whole(Int64.self)
+        case .i32: return whole(Int32.self)
+        case .i16: return whole(Int16.self)
+        case .i8: return whole(Int8.self)
+        case .u8, .bool: return whole(UInt8.self)
+        case .f16, .bf16: return false
+        }
+        return true
+    }
+
+    private static func fields(_ line: Data) -> [String]? {
+        var result: [String] = []
+        var field: [UInt8] = []
+        var quoted = false, wasQuoted = false
+        var index = line.startIndex
+        while index < line.endIndex {
+            let byte = line[index]
+            if quoted {
+                if byte == UInt8(ascii: "\"") {
+                    if index + 1 < line.endIndex, line[index + 1] == byte {
+                        field.append(byte)
+                        index += 1
+                    } else {
+                        quoted = false
+                    }
+                } else {
+                    field.append(byte)
+                }
+            } else if byte == UInt8(ascii: "\""), field.isEmpty, !wasQuoted {
+                quoted = true
+                wasQuoted = true
+            } else if byte == UInt8(ascii: ",") {
+                result.append(String(decoding: field, as: UTF8.self))
+                field.removeAll(keepingCapacity: true)
+                wasQuoted = false
+            } else {
+                field.append(byte)
+            }
+            index += 1
+        }
+        guard !quoted else { return nil }
+        result.append(String(decoding: field, as: UTF8.self))
+        return result
+    }
+}
