@@ -1,0 +1,92 @@
+public import AccrueCore
+public import Foundation
+
+/// One message: a verb, a JSON header and payload frames. On the wire: `["accrue/1"][verb][header][payload…]`.
+public struct Message: Equatable, Sendable {
+    public static let protocolVersion = "accrue/1"
+
+    public var verb: String
+    public var header: JSONValue
+    public var payload: [Data]
+
+    public init(_ verb: String, _ header: JSONValue = .object([:]), payload: [Data] = []) {
+        self.verb = verb
+        self.header = header
+        self.payload = payload
+    }
+
+    /// A message with a Codable header, to which a request id is added.
+    /// - Throws: `invalidInput` when the header cannot be written as JSON.
+    public init(_ verb: String, id: String? = nil, encoding header: some Encodable, payload: [Data] = []) throws(AccrueError) {
+        self.init(verb, try JSONValue(encoding: header), payload: payload)
+        if let id { self.header = self.header.adding(id: id) }
+    }
+
+    /// The request's id, echoed in its answer.
+    public var id: String? { header["id"]?.string }
+
+    /// The answer that refuses a request.
+    public static func refuse(_ id: String?, _ error: AccrueError) -> Message {
+        let body = (try? JSONValue(encoding: error)) ?? .object(["code": .string(error.code.rawValue)])
+        return Message("refuse", .object(["error": body]).adding(id: id))
+    }
+
+    /// The answer that grants a request.
+    public static func reply(_ id: String?, _ header: JSONValue = .object([:]), payload: [Data] = []) -> Message {
+        Message("reply", header.adding(id: id), payload: payload)
+    }
+
+    /// The error of a `refuse` message.
+    public var refusal: AccrueError? {
+        guard verb == "refuse" else { return nil }
+        guard let error = header["error"], let decoded: AccrueError = try? error.decode(while: "reading a refusal") else {
+            return AccrueError(.corrupt, while: "reading a refusal", "the error in it is not well formed")
+        }
+        return decoded
+    }
+
+    /// Frames, without the routing identity.
+    /// - Throws: `limitExceeded` when a frame, the header or their number is too large to send.
+    public func frames() throws(AccrueError) -> [Data] {
+        let text = Data(header.canonical.utf8)
+        try Self.check(header: text, parts: payload.count + 3, payload)
+        return [Data(Self.protocolVersion.utf8), Data(verb.utf8), text] + payload
+    }
+
+    /// Reads received frames, without the routing identity. Nothing about them is trusted.
+    /// - Throws: `invalidInput` for another protocol version or a malformed verb or header, `limitExceeded` for what is too large.
+    public init(frames: [Data]) throws(AccrueError) {
+        let operation = "reading a message"
+        guard frames.count >= 3 else {
+            throw AccrueError(.invalidInput, while: operation, "\(frames.count) frames; a message has at least 3: version, verb, header", hint: "see ops/PROTOCOL.md")
+        }
+        guard frames[0] == Data(Self.protocolVersion.utf8) else {
+            throw AccrueError(.invalidInput, while: operation, "the first frame is not '\(Self.protocolVersion)'", hint: "use a client of this protocol version")
+        }
+        guard frames[1].count <= 64, let verb = String(validating: frames[1], as: UTF8.self), !verb.isEmpty else {
+            throw AccrueError(.invalidInput, while: operation, "the verb is empty, too long or not UTF-8", hint: "see ops/PROTOCOL.md")
+        }
+        try Self.check(header: frames[2], parts: frames.count, Array(frames.dropFirst(3)))
+        let header = try JSONValue(parsing: frames[2])
+        guard case .object = header else { throw AccrueError(.invalidInput, while: operation, "the header is not a JSON object", hint: "see ops/PROTOCOL.md") }
+        self.init(verb, header, payload: Array(frames.dropFirst(3)))
+    }
+
+    private static func check(header: Data, parts: Int, _ payload: [Data]) throws(AccrueError) {
+        func refuse(_ problem: String) -> AccrueError {
+            AccrueError(.limitExceeded, while: "checking a message", problem, hint: "send bulk in pieces of at most \(Limits.pieceBytesMax) bytes")
+        }
+        if parts > Limits.messagePartsMax { throw refuse("\(parts) frames; at most \(Limits.messagePartsMax) are allowed") }
+        if header.count > Limits.headerBytesMax { throw refuse("a header of \(header.count) bytes; at most \(Limits.headerBytesMax) are allowed") }
+        for frame in payload where frame.count > Limits.frameBytesMax { throw refuse("a frame of \(frame.count) bytes; at most \(Limits.frameBytesMax) are allowed") }
+    }
+}
+
+extension JSONValue {
+    /// This object with the field `id`.
+    func adding(id: String?) -> JSONValue {
+        guard let id, case .object(var fields) = self else { return self }
+        fields["id"] = .string(id)
+        return .object(fields)
+    }
+}

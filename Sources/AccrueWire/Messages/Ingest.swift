@@ -1,0 +1,82 @@
+public import AccrueCore
+
+/// A worker tells the coordinator of a chunk that is on its disk.
+public struct Announce: Codable, Hashable, Sendable {
+    public var worker: String
+    public var pipeline: String
+    public var incarnation: String
+    public var chunk: LogEntry.Chunk
+    public init(worker: String, pipeline: String, incarnation: String, chunk: LogEntry.Chunk) {
+        self.worker = worker
+        self.pipeline = pipeline
+        self.incarnation = incarnation
+        self.chunk = chunk
+    }
+}
+
+/// The answer to an announcement, and to the producer's push.
+public struct Acknowledgement: Codable, Hashable, Sendable {
+    public var chunk: ContentHash
+    public var position: Int
+    /// The chunk was already in the log; this is its position there.
+    public var duplicate: Bool
+    public init(chunk: ContentHash, position: Int, duplicate: Bool) {
+        self.chunk = chunk
+        self.position = position
+        self.duplicate = duplicate
+    }
+}
+
+/// One chunk that a joining worker holds.
+public struct InventoryItem: Codable, Hashable, Sendable {
+    public var incarnation: String
+    public var chunk: LogEntry.Chunk
+    public init(incarnation: String, chunk: LogEntry.Chunk) {
+        self.incarnation = incarnation
+        self.chunk = chunk
+    }
+}
+
+/// What becomes of an inventory item.
+public enum InventoryVerdict: String, Codable, Sendable {
+    /// The log knows it and still needs it; the worker is a location now.
+    case located
+    /// It was never announced; it is in the log now.
+    case appended
+    /// Not needed for learning, but not to be deleted (set aside).
+    case keep
+    /// Absorbed, or its pipeline is gone: the worker may delete it.
+    case drop
+}
+
+/// A producer's push. A chunk of more than `Limits.pieceBytesMax` bytes comes in pieces, each with the same key, `totalBytes` and `hash`.
+public struct Push: Codable, Equatable, Sendable {
+    public var pipeline: String
+    public var key: String?
+    /// Where this piece starts in the chunk's bytes; nil: the chunk is whole.
+    public var offset: Int?
+    public var totalBytes: Int?
+    /// SHA-256 of the chunk's safetensors bytes; required with pieces.
+    public var hash: ContentHash?
+    public init(pipeline: String, key: String? = nil, offset: Int? = nil, totalBytes: Int? = nil, hash: ContentHash? = nil) {
+        self.pipeline = pipeline
+        self.key = key
+        self.offset = offset
+        self.totalBytes = totalBytes
+        self.hash = hash
+    }
+}
+
+/// A range of a chunk's bytes, asked of a worker that holds it.
+public struct Fetch: Codable, Equatable, Sendable {
+    public var incarnation: String
+    public var identity: ContentHash
+    public var offset: Int
+    public var length: Int
+    public init(incarnation: String, identity: ContentHash, offset: Int, length: Int) {
+        self.incarnation = incarnation
+        self.identity = identity
+        self.offset = offset
+        self.length = length
+    }
+}
