@@ -2,15 +2,8 @@
 // Accrue: Bayesian posteriors that stay current while data keeps arriving.
 //
 // The targets below are the layers of the system, lowest first; each may import only what stands above it in this file.
-//
-// Environment:
-//   ACCRUE_ENGINE=0        leave out the engine (everything that needs libtorch): the rest builds and tests without it
-//   ACCRUE_LIBTORCH=<dir>  build the engine against the libtorch in <dir> (with include/ and lib/) instead of Debian's
 import PackageDescription
 
-let environment = Context.environment
-let withEngine = environment["ACCRUE_ENGINE"] != "0"
-let libtorch = environment["ACCRUE_LIBTORCH"]
 
 let strict: [SwiftSetting] = [
     .enableUpcomingFeature("InternalImportsByDefault"),
@@ -29,78 +22,22 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
-let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
-let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
-let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
-let signals = Target.Dependency.product(name: "UnixSignals", package: "swift-service-lifecycle")
-let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
-let hummingbird = Target.Dependency.product(name: "Hummingbird", package: "hummingbird")
-let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 
-var targets: [Target] = [
-    .systemLibrary(name: "CZeroMQ", pkgConfig: "libzmq", providers: [.apt(["libzmq3-dev"])]),
+let targets: [Target] = [
+    .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     layer("AccrueCore", [crypto]),
-    layer("AccrueStore", ["AccrueCore", grdb]),
     layer("AccrueWire", ["AccrueCore", "CZeroMQ"]),
     layer("AccrueClient", ["AccrueCore", "AccrueWire", "CZlib"]),
-    layer("AccrueCoordinator", ["AccrueCore", "AccrueStore", "AccrueWire", lifecycle, logging]),
-    layer("AccrueWorker", ["AccrueCore", "AccrueWire", lifecycle, logging]),
-    layer("AccrueHTTP", ["AccrueCore", "AccrueClient", hummingbird], resources: [.copy("Page")]),
-    .executableTarget(
-        name: "accrue",
-        dependencies: [
-            "AccrueCore", "AccrueStore", "AccrueWire", "AccrueClient", "AccrueCoordinator", "AccrueHTTP",
-            arguments, yams, logging, lifecycle, signals,
-        ],
-        swiftSettings: strict),
     tests("AccrueCoreTests", ["AccrueCore"]),
-    tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
-    tests("AccrueCoordinatorTests", ["AccrueCoordinator", "AccrueStore", "AccrueWire", "AccrueCore"]),
-    tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore"]),
 ]
-
-if withEngine {
-    var cxx: [CXXSetting] = []
-    var torchLinking: [LinkerSetting] = [
-        .linkedLibrary("torch"), .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
-    ]
-    if let libtorch {
-        cxx += [.unsafeFlags(["-I\(libtorch)/include"])]
-        torchLinking += [.unsafeFlags(["-L\(libtorch)/lib", "-Xlinker", "-rpath=\(libtorch)/lib"])]
-    }
-    targets += [
-        .target(name: "CTorch", cxxSettings: cxx, linkerSettings: torchLinking),
-        layer("AccrueTensor", ["AccrueCore", "CTorch"]),
-        layer("AccrueBayes", ["AccrueTensor", "AccrueCore"]),
-        layer("AccrueMethods", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
-        .executableTarget(
-            name: "accrue-engine",
-            dependencies: [
-                "AccrueCore", "AccrueWire", "AccrueClient", "AccrueWorker", "AccrueMethods", "AccrueTensor",
-                arguments, logging, lifecycle, signals,
-            ],
-            swiftSettings: strict),
-        tests("AccrueTensorTests", ["AccrueTensor", "AccrueCore"]),
-        tests("AccrueBayesTests", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
-        tests("AccrueMethodsTests", ["AccrueMethods", "AccrueBayes", "AccrueTensor", "AccrueCore"]),
-    ]
-}
 
 let package = Package(
     name: "accrue",
-    products: [.executable(name: "accrue", targets: ["accrue"])]
-        + (withEngine ? [.executable(name: "accrue-engine", targets: ["accrue-engine"])] : []),
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
-        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
-        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
-        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
-        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: targets,
     cxxLanguageStandard: .cxx17

@@ -1,0 +1,64 @@
+import AccrueCore
+import Foundation
+import Testing
+
+@Suite("Pipeline files")
+struct DeclarationTests {
+    static func file(_ change: (inout [String: JSONValue]) -> Void = { _ in }) -> JSONValue {
+        var fields: [String: JSONValue] = [
+            "name": "digits", "method": "Toy", "seed": 1, "round": ["chunks": 2],
+            "schema": [["name": "inputs", "role": "input", "dtype": "U8", "shape": [2]]],
+        ]
+        change(&fields)
+        return .object(fields)
+    }
+
+    @Test("a well-formed file is read, with its defaults")
+    func wellFormed() throws {
+        let pipeline = try PipelineDeclaration(parsing: Self.file())
+        #expect(pipeline.shards == 1 && pipeline.sweeps == 1 && pipeline.round.chunks == 2 && pipeline.round.linger == nil)
+    }
+
+    @Test("an unknown key is refused and the nearest known key named")
+    func unknownKey() {
+        #expect { try PipelineDeclaration(parsing: Self.file { $0["swepes"] = 2 }) } throws: {
+            let error = $0 as? AccrueError
+            return error?.code == .invalidInput && error?.hint.contains("'sweeps'") == true
+        }
+    }
+
+    @Test("values out of range are refused, naming the value and the range")
+    func outOfRange() {
+        let bad: [(String, JSONValue)] = [
+            ("shards", 0), ("shards", 1_000_000), ("sweeps", "two"), ("round", ["chunks": 0]), ("round", ["linger": -1]), ("seed", -1),
+            ("name", "Digits"), ("name", "../x"), ("schema", []), ("schema", [["name": "a", "role": "input", "dtype": "U8", "shape": [0]]]),
+        ]
+        for (key, value) in bad {
+            #expect { try PipelineDeclaration(parsing: Self.file { $0[key] = value }) } throws: { ($0 as? AccrueError)?.code == .invalidInput }
+        }
+    }
+
+    @Test("an expectation fails outside its bounds and for figures that are missing or not finite")
+    func expectations() throws {
+        let run = try RunDeclaration(
+            parsing: Self.file {
+                $0["source"] = ["inline": ["inputs": [[1, 2]]]]
+                $0["expect"] = ["accuracy": ["atLeast": 0.9], "mean": ["value": [1, 2], "tolerance": 0.1]]
+            })
+        let accuracy = run.expectations[0], mean = run.expectations[1]
+        #expect(accuracy.failure(0.95) == nil && accuracy.failure(0.8) != nil && accuracy.failure(nil) != nil)
+        #expect(accuracy.failure(.number(.nan)) != nil)
+        #expect(mean.failure([1.05, 1.95]) == nil && mean.failure([1.2, 2]) != nil && mean.failure([1]) != nil)
+    }
+
+    @Test("chunk ranges cover the asked-for rows in order", arguments: [(10, 0, 4, 3), (10, 3, 100, 4), (5, 5, 1, 1)])
+    func chunkRanges(available: Int, first: Int, rows: Int, perChunk: Int) throws {
+        let run = try RunDeclaration(
+            parsing: Self.file {
+                $0["source"] = ["csv": "x.csv", "firstRow": .integer(first), "rows": .integer(rows), "rowsPerChunk": .integer(perChunk)]
+            })
+        let ranges = run.source.chunkRanges(available: available)
+        #expect(ranges.flatMap { Array($0) } == Array(first..<max(first, min(available, first + rows))))
+        #expect(ranges.allSatisfy { $0.count <= perChunk })
+    }
+}

@@ -1,0 +1,55 @@
+import AccrueCore
+import Foundation
+import Testing
+
+@Suite("Rounds are cut out of the log by data alone")
+struct StretchTests {
+    static func chunk(_ position: Int, rows: Int) -> LogEntry {
+        LogEntry(
+            position: position,
+            kind: .chunk(LogEntry.Chunk(identity: ContentHash(of: Data("\(position)".utf8)), key: nil, rows: rows, bytes: rows)))
+    }
+
+    @Test("a round ends with its last chunk, counted by position")
+    func byCount() throws {
+        let log = [Self.chunk(1, rows: 2), Self.chunk(2, rows: 3), Self.chunk(3, rows: 4)]
+        let first = try #require(Stretch.next(in: log, after: 0, chunksPerRound: 2))
+        #expect(first.through == 2 && first.rows == 5)
+        #expect(Stretch.next(in: log, after: 2, chunksPerRound: 2) == nil)
+    }
+
+    @Test("a cut ends an open round and does nothing without chunks")
+    func byCut() throws {
+        let log = [LogEntry(position: 1, kind: .cut), Self.chunk(2, rows: 2), LogEntry(position: 3, kind: .cut), Self.chunk(4, rows: 1)]
+        let first = try #require(Stretch.next(in: log, after: 0, chunksPerRound: 9))
+        #expect(first.through == 3 && first.chunks.map(\.position) == [2])
+    }
+
+    @Test("chunks set aside later in the log are left out but still count for the boundary")
+    func setAside() throws {
+        let log = [
+            Self.chunk(1, rows: 2), Self.chunk(2, rows: 3), Self.chunk(3, rows: 3), LogEntry(position: 4, kind: .setAside(positions: [1], reason: "bad")),
+        ]
+        let first = try #require(Stretch.next(in: log, after: 0, chunksPerRound: 2))
+        #expect(first.through == 2 && first.chunks.map(\.position) == [2])
+    }
+
+    @Test("shards are contiguous, cover every row once, and differ by at most one row", arguments: 1...9)
+    func shards(count: Int) throws {
+        let log = [Self.chunk(1, rows: 3), Self.chunk(2, rows: 1), Self.chunk(3, rows: 4)]
+        let stretch = try #require(Stretch.next(in: log, after: 0, chunksPerRound: 3))
+        let shards = stretch.shards(count)
+        #expect(shards.count == min(count, 8))
+        let sizes = shards.map { $0.reduce(0) { $0 + $1.rows } }
+        #expect(sizes.reduce(0, +) == 8 && (sizes.max() ?? 0) - (sizes.min() ?? 0) <= 1)
+        let rows = shards.flatMap { $0 }.flatMap { range in (0..<range.rows).map { "\(range.position).\(range.firstRow + $0)" } }
+        #expect(rows == ["1.0", "1.1", "1.2", "2.0", "3.0", "3.1", "3.2", "3.3"])
+    }
+
+    @Test("a stretch whose chunks are all set aside has no shards")
+    func emptied() throws {
+        let log = [Self.chunk(1, rows: 2), LogEntry(position: 2, kind: .setAside(positions: [1], reason: "bad"))]
+        let stretch = try #require(Stretch.next(in: log, after: 0, chunksPerRound: 1))
+        #expect(stretch.chunks.isEmpty && stretch.shards(4).isEmpty)
+    }
+}
