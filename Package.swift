@@ -29,7 +29,8 @@ let targets: [Target] = [
     layer("AccrueCore", [crypto]),
     layer("AccrueWire", ["AccrueCore", "CZeroMQ"]),
     layer("AccrueClient", ["AccrueCore", "AccrueWire", "CZlib"]),
-    tests("AccrueCoreTests", ["AccrueCore"]),
+    .target(name: "AccrueTesting", dependencies: ["AccrueCore"], path: "Tests/AccrueTesting", swiftSettings: strict),
+    tests("AccrueCoreTests", ["AccrueCore", "AccrueTesting"]),
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
 ]
