@@ -1,0 +1,59 @@
+import GRDB
+
+/// The tables. Invariants live here, so that no code path can break them: the log and the versions only grow, positions and versions are never
+/// used twice, one key means one content.
+enum Migrations {
+    static var all: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("1 pipelines, log, versions") { db in
+            try db.execute(sql: """
+                CREATE TABLE pipeline (
+                    incarnation TEXT NOT NULL PRIMARY KEY,
+                    name TEXT NOT NULL,
+                    declaration TEXT NOT NULL,
+                    phases TEXT NOT NULL,
+                    paused TEXT,
+                    deleted INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1))
+                ) STRICT;
+                CREATE UNIQUE INDEX pipelineName ON pipeline (name) WHERE deleted = 0;
+
+                CREATE TABLE log (
+                    incarnation TEXT NOT NULL REFERENCES pipeline,
+                    position INTEGER NOT NULL CHECK (position > 0),
+                    kind TEXT NOT NULL CHECK (kind IN ('chunk', 'cut', 'setAside')),
+                    identity TEXT,
+                    key TEXT,
+                    retried INTEGER,
+                    payload TEXT NOT NULL,
+                    CHECK ((kind = 'chunk') = (identity IS NOT NULL)),
+                    PRIMARY KEY (incarnation, position)
+                ) STRICT, WITHOUT ROWID;
+                CREATE UNIQUE INDEX logKey ON log (incarnation, key) WHERE key IS NOT NULL AND retried IS NULL;
+                CREATE UNIQUE INDEX logContent ON log (incarnation, identity) WHERE kind = 'chunk' AND key IS NULL AND retried IS NULL;
+                CREATE TRIGGER logStays BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+                CREATE TRIGGER logIsFixed BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+                CREATE TRIGGER logHasNoGaps BEFORE INSERT ON log
+                WHEN NEW.position <> 1 + (SELECT coalesce(max(position), 0) FROM log WHERE incarnation = NEW.incarnation)
+                BEGIN SELECT RAISE(ABORT, 'positions follow each other'); END;
+
+                CREATE TABLE version (
+                    incarnation TEXT NOT NULL REFERENCES pipeline,
+                    version INTEGER NOT NULL CHECK (version >= 0),
+                    state TEXT NOT NULL,
+                    through INTEGER NOT NULL CHECK (through >= 0),
+                    absorbedChunks INTEGER NOT NULL,
+                    absorbedRows INTEGER NOT NULL,
+                    score TEXT,
+                    reports TEXT NOT NULL,
+                    PRIMARY KEY (incarnation, version)
+                ) STRICT, WITHOUT ROWID;
+                CREATE TRIGGER versionIsFixed BEFORE UPDATE ON version BEGIN SELECT RAISE(ABORT, 'versions never change'); END;
+                CREATE TRIGGER versionFollows BEFORE INSERT ON version
+                WHEN NEW.version <> (SELECT coalesce(max(version), -1) + 1 FROM version WHERE incarnation = NEW.incarnation)
+                  OR NEW.through <= (SELECT coalesce(max(through), -1) FROM version WHERE incarnation = NEW.incarnation)
+                BEGIN SELECT RAISE(ABORT, 'a version follows the one before it'); END;
+                """)
+        }
+        return migrator
+    }
+}

@@ -1,0 +1,51 @@
+public import AccrueCore
+
+/// A pipeline as the store holds it.
+public struct PipelineRecord: Equatable, Sendable {
+    public var incarnation: String
+    public var declaration: PipelineDeclaration
+    public var phases: MethodPhases
+    /// Why learning is paused; nil while it is not.
+    public var paused: String?
+}
+
+/// A version as the store holds it.
+public struct VersionRecord: Codable, Equatable, Sendable {
+    public var version: Int
+    public var state: ContentHash
+    /// The last log position of the version's stretch.
+    public var through: Int
+    public var absorbedChunks: Int
+    public var absorbedRows: Int
+    /// The stretch scored with the version before.
+    public var score: Score?
+    public var reports: [FitReport]
+
+    public init(
+        version: Int, state: ContentHash, through: Int, absorbedChunks: Int, absorbedRows: Int, score: Score? = nil, reports: [FitReport] = []
+    ) {
+        self.version = version
+        self.state = state
+        self.through = through
+        self.absorbedChunks = absorbedChunks
+        self.absorbedRows = absorbedRows
+        self.score = score
+        self.reports = reports
+    }
+}
+
+/// What appending a chunk came to.
+public enum AppendResult: Equatable, Sendable {
+    case appended(position: Int)
+    /// The log has it already, at this position.
+    case duplicate(position: Int)
+    /// The key is taken by other content, at this position.
+    case conflict(position: Int)
+}
+
+/// Where an acknowledged chunk stands; exactly one of these at any time.
+public enum ChunkStanding: Equatable, Sendable {
+    case waiting
+    case absorbed(version: Int)
+    case setAside(reason: String)
+}

@@ -1,0 +1,118 @@
+public import AccrueCore
+import Foundation
+import GRDB
+
+extension Store {
+    /// Appends chunks in one transaction, each by the rules of identity: the same key and content, or the same content when neither has a key, is a
+    /// duplicate; the same key with other content is a conflict. What is returned as appended is on disk.
+    ///
+    /// - Returns: one result a chunk, in order.
+    /// - Throws: `unavailable` when the disk fails; nothing is appended then.
+    public func append(_ chunks: [LogEntry.Chunk], incarnation: String) throws(AccrueError) -> [AppendResult] {
+        try translating("appending \(chunks.count) chunks to the log") {
+            try self.database.write { db in
+                var next = try Self.lastPosition(db, incarnation) + 1
+                return try chunks.map { chunk in
+                    if let earlier = try Self.earlier(db, chunk, incarnation) { return earlier }
+                    try Self.insert(db, .chunk(chunk), at: next, incarnation, retryOf: nil)
+                    defer { next += 1 }
+                    return .appended(position: next)
+                }
+            }
+        }
+    }
+
+    /// Appends a cut or a set-aside entry; returns its position.
+    public func append(_ kind: LogEntry.Kind, incarnation: String) throws(AccrueError) -> Int {
+        try translating("appending to the log") {
+            try self.database.write { db in
+                let position = try Self.lastPosition(db, incarnation) + 1
+                try Self.insert(db, kind, at: position, incarnation, retryOf: nil)
+                return position
+            }
+        }
+    }
+
+    /// Appends a chunk that was set aside again, at a new position.
+    /// - Throws: `conflict` when the position holds no chunk that is set aside, or when that chunk was retried already.
+    public func retry(position: Int, incarnation: String) throws(AccrueError) -> Int {
+        let operation = "retrying the chunk at position \(position)"
+        let entries = try self.entries(after: position - 1, incarnation: incarnation)
+        guard let entry = entries.first, entry.position == position, case .chunk = entry.kind,
+            case .setAside? = try standings(incarnation: incarnation)[position]
+        else { throw AccrueError(.conflict, while: operation, "no chunk is set aside there", hint: "see 'accrue chunks list --state set-aside'") }
+        return try translating(operation) {
+            try self.database.write { db in
+                if let later = try Int.fetchOne(
+                    db, sql: "SELECT position FROM log WHERE incarnation = ? AND retried = ?", arguments: [incarnation, position])
+                {
+                    throw AccrueError(.conflict, while: operation, "it was retried already, at position \(later)", hint: "see where that chunk stands")
+                }
+                let next = try Self.lastPosition(db, incarnation) + 1
+                try Self.insert(db, entry.kind, at: next, incarnation, retryOf: position)
+                return next
+            }
+        }
+    }
+
+    /// The log after a position, in order.
+    public func entries(after position: Int, incarnation: String) throws(AccrueError) -> [LogEntry] {
+        try translating("reading the log") {
+            try self.database.read { db in
+                let sql = "SELECT position, payload FROM log WHERE incarnation = ? AND position > ? ORDER BY position"
+                return try Row.fetchAll(db, sql: sql, arguments: [incarnation, position]).map { row in
+                    LogEntry(position: row["position"], kind: try decoding(row["payload"]))
+                }
+            }
+        }
+    }
+
+    /// Where each chunk of the log stands, by position.
+    public func standings(incarnation: String) throws(AccrueError) -> [Int: ChunkStanding] {
+        let entries = try self.entries(after: 0, incarnation: incarnation)
+        let versions = try self.versions(incarnation: incarnation)
+        var standings: [Int: ChunkStanding] = [:]
+        for entry in entries {
+            guard case .chunk = entry.kind else { continue }
+            let absorbing = versions.first { $0.through >= entry.position }
+            standings[entry.position] = absorbing.map { .absorbed(version: $0.version) } ?? .waiting
+        }
+        for entry in entries {
+            guard case .setAside(let positions, let reason) = entry.kind else { continue }
+            for position in positions where standings[position] != nil { standings[position] = .setAside(reason: reason) }
+        }
+        return standings
+    }
+
+    private static func lastPosition(_ db: Database, _ incarnation: String) throws -> Int {
+        try Int.fetchOne(db, sql: "SELECT max(position) FROM log WHERE incarnation = ?", arguments: [incarnation]) ?? 0
+    }
+
+    private static func earlier(_ db: Database, _ chunk: LogEntry.Chunk, _ incarnation: String) throws -> AppendResult? {
+        let row: Row? =
+            if let key = chunk.key {
+                try Row.fetchOne(
+                    db, sql: "SELECT position, identity FROM log WHERE incarnation = ? AND key = ? AND retried IS NULL", arguments: [incarnation, key])
+            } else {
+                try Row.fetchOne(
+                    db,
+                    sql: "SELECT position, identity FROM log WHERE incarnation = ? AND identity = ? AND kind = 'chunk' AND key IS NULL AND retried IS NULL",
+                    arguments: [incarnation, chunk.identity.hex])
+            }
+        guard let row else { return nil }
+        return row["identity"] == chunk.identity.hex ? .duplicate(position: row["position"]) : .conflict(position: row["position"])
+    }
+
+    private static func insert(_ db: Database, _ kind: LogEntry.Kind, at position: Int, _ incarnation: String, retryOf: Int?) throws {
+        let payload = try JSONValue(encoding: kind).canonical
+        let (name, identity, key): (String, String?, String?) =
+            switch kind {
+            case .chunk(let chunk): ("chunk", chunk.identity.hex, chunk.key)
+            case .cut: ("cut", nil, nil)
+            case .setAside: ("setAside", nil, nil)
+            }
+        try db.execute(
+            sql: "INSERT INTO log (incarnation, position, kind, identity, key, retried, payload) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            arguments: [incarnation, position, name, identity, key, retryOf, payload])
+    }
+}
