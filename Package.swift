@@ -21,6 +21,8 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 
 let targets: [Target] = [
@@ -30,9 +32,11 @@ let targets: [Target] = [
     layer("AccrueStore", ["AccrueCore", grdb]),
     layer("AccrueWire", ["AccrueCore", "CZeroMQ"]),
     layer("AccrueClient", ["AccrueCore", "AccrueWire", "CZlib"]),
+    .executableTarget(name: "accrue", dependencies: ["AccrueCore", arguments, yams], swiftSettings: strict),
     .target(name: "AccrueTesting", dependencies: ["AccrueCore"], path: "Tests/AccrueTesting", swiftSettings: strict),
     tests("AccrueCoreTests", ["AccrueCore", "AccrueTesting"]),
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
+    tests("AccrueProcessTests", ["accrue"]),
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
 ]
@@ -40,8 +44,10 @@ let targets: [Target] = [
 let package = Package(
     name: "accrue",
     dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: targets,
     cxxLanguageStandard: .cxx17

@@ -1,0 +1,30 @@
+import AccrueCore
+import ArgumentParser
+import Foundation
+
+/// `accrue run FILE`
+struct Run: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run a pipeline file in one process: stream its source chunk by chunk, score the hold-out, check what it expects.",
+        discussion: """
+            EXAMPLES
+              accrue run pipelines/linear-golden.yaml --check
+              accrue run pipelines/fashion-mnist-incremental.yaml --json
+            """)
+
+    @Argument(help: "The pipeline file; it needs a 'source'.") var file: String
+    @Flag(help: "Fail (exit 1) if a figure misses what 'expect' states.") var check = false
+    @Flag(help: "One JSON line a version, and one with the figures at the end.") var json = false
+    @Option(help: "The folder that relative data paths start from; else $ACCRUE_DATA, else the pipeline file's folder.") var data: String?
+
+    func run() throws {
+        let declaration = try PipelineFile.read(file)
+        _ = try PipelineDeclaration(parsing: declaration)
+        _ = try RunDeclaration(parsing: declaration)
+        let folder = data ?? ProcessInfo.processInfo.environment["ACCRUE_DATA"] ?? (file as NSString).deletingLastPathComponent
+        var arguments = ["run", "--data", folder.isEmpty ? "." : folder]
+        if check { arguments.append("--check") }
+        if json { arguments.append("--json") }
+        try EngineProgram.become(arguments, input: declaration)
+    }
+}
