@@ -1,0 +1,35 @@
+public import AccrueCore
+
+/// A value and the rows it was learned from.
+public struct Weighted<Value: Sendable>: Sendable {
+    public var value: Value
+    public var rows: Int
+    public init(_ value: Value, rows: Int) {
+        self.value = value
+        self.rows = rows
+    }
+}
+
+extension Weighted: Equatable where Value: Equatable {}
+
+extension [Weighted<[Double]>] {
+    /// The mean weighted by rows, summed in order in Float64: the merge of point estimates.
+    ///
+    /// One value comes back unchanged, bit for bit.
+    /// - Throws: `invalidInput` for no values, no rows, or unequal lengths.
+    public func mean() throws(AccrueError) -> [Double] {
+        let total = reduce(0) { $0 + $1.rows }
+        guard let first, total > 0, allSatisfy({ $0.rows >= 0 && $0.value.count == first.value.count }) else {
+            throw AccrueError(
+                .invalidInput, while: "averaging \(count) values", "their rows are \(map(\.rows)) and their lengths \(map(\.value.count))",
+                hint: "merge at least one value; all must be of one length, with a positive sum of rows")
+        }
+        if count == 1 { return first.value }
+        var result = [Double](repeating: 0, count: first.value.count)
+        for part in self {
+            let weight = Double(part.rows) / Double(total)
+            for index in result.indices { result[index] += weight * part.value[index] }
+        }
+        return result
+    }
+}

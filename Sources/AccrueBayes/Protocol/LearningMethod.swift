@@ -1,0 +1,43 @@
+public import AccrueCore
+
+/// What a method fills in to become a pipeline's way of learning. All functions are pure; randomness comes only from `key`.
+///
+/// A version is `begin`, then sweeps of `fit` (one a shard) and `merge`, then `statistics` (one a shard) and `finish`. Above the numerical layers a
+/// method is an `OpaqueMethod`; `ErasedMethod` makes one of any `LearningMethod`.
+public protocol LearningMethod: Sendable {
+    /// What a version holds and a query reads.
+    associatedtype State: StoredValue
+    /// A round in progress: prior, current weights, sites, optimiser moments.
+    associatedtype Work: StoredValue = State
+    /// What one fit adds.
+    associatedtype Delta: StoredValue
+    /// What the statistics pass adds; `NoMoments` for methods without one.
+    associatedtype Moments: StoredValue = NoMoments
+
+    var phases: MethodPhases { get }
+    func initialState(key: RandomKey) throws(AccrueError) -> State
+    func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work
+    /// - Parameter shard: the shard's stretches of rows, in log order.
+    func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport)
+    /// - Parameter deltas: one a shard, in shard order.
+    func merge(_ deltas: [Weighted<Delta>], into work: Work, round: Round, key: RandomKey) throws(AccrueError) -> Work
+    /// One last pass over the data with the merged weights; nil (the default) for methods without it.
+    func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Moments?
+    /// The rows scored before they are learned; nil (the default) for methods that cannot predict.
+    func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score?
+    /// Makes the version.
+    /// - Parameter moments: one a shard, in shard order; empty without a statistics pass.
+    func finish(_ work: Work, round: Round, moments: [Moments], scores: Score?, key: RandomKey) throws(AccrueError) -> State
+    /// The state made ready for queries: what every answer needs is computed here, once.
+    func load(_ state: State) throws(AccrueError) -> any LoadedState
+}
+
+extension LearningMethod {
+    public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Moments? { nil }
+    public func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? { nil }
+}
+
+extension LearningMethod where Work == State {
+    public func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work { state }
+    public func finish(_ work: Work, round: Round, moments: [Moments], scores: Score?, key: RandomKey) throws(AccrueError) -> State { work }
+}
