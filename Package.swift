@@ -2,7 +2,15 @@
 // Accrue: Bayesian posteriors that stay current while data keeps arriving.
 //
 // The targets below are the layers of the system, lowest first; each may import only what stands above it in this file.
+//
+// Environment:
+//   ACCRUE_ENGINE=0        leave out the engine (everything that needs libtorch): the rest builds and tests without it
+//   ACCRUE_LIBTORCH=<dir>  build the engine against the libtorch in <dir> (with include/ and lib/) instead of Debian's
 import PackageDescription
+
+let environment = Context.environment
+let withEngine = environment["ACCRUE_ENGINE"] != "0"
+let libtorch = environment["ACCRUE_LIBTORCH"]
 
 let strict: [SwiftSetting] = [
     .enableUpcomingFeature("InternalImportsByDefault"),
@@ -25,7 +33,7 @@ let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swif
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 
-let targets: [Target] = [
+var targets: [Target] = [
     .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     layer("AccrueCore", [crypto]),
@@ -42,6 +50,22 @@ let targets: [Target] = [
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
 ]
+
+if withEngine {
+    var cxx: [CXXSetting] = []
+    var torchLinking: [LinkerSetting] = [
+        .linkedLibrary("torch"), .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
+    ]
+    if let libtorch {
+        cxx += [.unsafeFlags(["-I\(libtorch)/include"])]
+        torchLinking += [.unsafeFlags(["-L\(libtorch)/lib", "-Xlinker", "-rpath=\(libtorch)/lib"])]
+    }
+    targets += [
+        .target(name: "CTorch", cxxSettings: cxx, linkerSettings: torchLinking),
+        layer("AccrueTensor", ["AccrueCore", "CTorch"]),
+        tests("AccrueTensorTests", ["AccrueTensor", "AccrueCore"]),
+    ]
+}
 
 let package = Package(
     name: "accrue",

@@ -1,0 +1,57 @@
+public import AccrueCore
+import CTorch
+
+/// How the losses of rows become one tensor.
+public enum Reduction: Int32, Sendable {
+    /// One loss a row.
+    case none = 0
+    case mean = 1
+    case sum = 2
+}
+
+extension Tensor {
+    public func softmax(_ dim: Int) throws(AccrueError) -> Tensor { try Self.result("a softmax", [self], ct_softmax(handle, Int32(dim), false)) }
+    public func logSoftmax(_ dim: Int) throws(AccrueError) -> Tensor { try Self.result("a log softmax", [self], ct_softmax(handle, Int32(dim), true)) }
+
+    /// `self` [rows, in] times `weight` [out, in] transposed, plus `bias` [out].
+    public func linear(_ weight: Tensor, _ bias: Tensor?) throws(AccrueError) -> Tensor {
+        try Self.result("a dense layer", [self, weight], ct_linear(handle, weight.handle, bias?.handle))
+    }
+
+    /// `self` [rows, channels, height, width] with `weight` [out, channels, k, k].
+    public func convolved(_ weight: Tensor, _ bias: Tensor?, stride: Int = 1, padding: Int = 0) throws(AccrueError) -> Tensor {
+        try Self.result("a convolution", [self, weight], ct_conv2d(handle, weight.handle, bias?.handle, Int64(stride), Int64(padding)))
+    }
+
+    public func maxPooled(_ size: Int, stride: Int) throws(AccrueError) -> Tensor {
+        try Self.result("a max-pooling", [self], ct_max_pool2d(handle, Int64(size), Int64(stride)))
+    }
+
+    public func averagePooled(_ size: Int, stride: Int) throws(AccrueError) -> Tensor {
+        try Self.result("an average pooling", [self], ct_average_pool2d(handle, Int64(size), Int64(stride)))
+    }
+
+    /// Patches: [rows, channels·k·k, positions].
+    public func unfolded(_ size: Int, stride: Int = 1, padding: Int = 0) throws(AccrueError) -> Tensor {
+        try Self.result("patches", [self], ct_unfold2d(handle, Int64(size), Int64(stride), Int64(padding)))
+    }
+
+    /// Normalised over all but dimension 1, with given statistics or, without them, those of this batch (biased variance).
+    public func batchNormalised(
+        scale: Tensor, shift: Tensor, statistics: (mean: Tensor, variance: Tensor)? = nil, epsilon: Double = 1e-5
+    ) throws(AccrueError) -> Tensor {
+        try Self.result(
+            "a batch normalisation", [self, scale],
+            ct_batch_norm(handle, scale.handle, shift.handle, statistics?.mean.handle, statistics?.variance.handle, epsilon))
+    }
+
+    /// −log softmax of the target classes: `self` logits [rows, classes], targets [rows] I64. Nats.
+    public func crossEntropy(_ targets: Tensor, _ reduction: Reduction = .mean) throws(AccrueError) -> Tensor {
+        try Self.result("a cross-entropy", [self, targets], ct_cross_entropy(handle, targets.handle, reduction.rawValue))
+    }
+
+    /// −log probability of Bernoulli targets: `self` logits, targets in [0, 1] of the same shape. Nats.
+    public func binaryCrossEntropy(_ targets: Tensor, _ reduction: Reduction = .mean) throws(AccrueError) -> Tensor {
+        try Self.result("a binary cross-entropy", [self, targets], ct_binary_cross_entropy(handle, targets.handle, reduction.rawValue))
+    }
+}

@@ -1,0 +1,111 @@
+// Flat C functions over libtorch's CPU tensors and reverse-mode gradients. No policy: shapes, keys and limits are the callers' to check.
+//
+// Tensors are immutable from outside. A function that fails returns NULL (or a negative number) and leaves its reason in ct_error().
+// Every tensor returned is the caller's, to be given back with ct_free.
+#ifndef CTORCH_H
+#define CTORCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#pragma clang assume_nonnull begin
+
+typedef struct ct_tensor_opaque *ct_tensor;
+
+// Element types, in the order of AccrueCore's DType.
+enum ct_dtype { CT_F64, CT_F32, CT_F16, CT_BF16, CT_I64, CT_I32, CT_I16, CT_I8, CT_U8, CT_BOOL };
+
+enum ct_unary {
+    CT_NEG, CT_EXP, CT_EXPM1, CT_LOG, CT_LOG1P, CT_SQRT, CT_RSQRT, CT_SQUARE, CT_ABS, CT_RELU, CT_SIGMOID, CT_TANH, CT_SOFTPLUS, CT_SIN, CT_COS,
+    CT_RECIPROCAL, CT_ERF, CT_LGAMMA, CT_CLONE, CT_DETACH, CT_SIGN
+};
+enum ct_binary { CT_ADD, CT_SUB, CT_MUL, CT_DIV, CT_MAXIMUM, CT_MINIMUM, CT_POW, CT_MATMUL, CT_EQUAL, CT_LESS };
+enum ct_reduce { CT_SUM, CT_MEAN, CT_AMAX, CT_LOGSUMEXP };
+enum ct_reduction { CT_REDUCE_NONE, CT_REDUCE_MEAN, CT_REDUCE_SUM };
+
+// The reason of this thread's last failure.
+const char *ct_error(void);
+// Sets threads to one and turns off gradients and non-deterministic choices, for the calling thread where the library keeps them by thread.
+void ct_begin_thread(void);
+// "libtorch 1.13.1; …": version, BLAS with its core type, CPU capability. The caller frees it with free().
+char *ct_describe(void);
+
+void ct_free(ct_tensor tensor);
+ct_tensor _Nullable ct_from_bytes(const void *_Nullable data, int32_t dtype, const int64_t *_Nullable shape, int32_t dims);
+ct_tensor _Nullable ct_full(const int64_t *_Nullable shape, int32_t dims, double value, int32_t dtype);
+int32_t ct_dims(ct_tensor tensor);
+int64_t ct_size(ct_tensor tensor, int32_t dim);
+int64_t ct_count(ct_tensor tensor);
+int32_t ct_type(ct_tensor tensor);
+// Copies the elements, row by row, into a buffer of exactly `bytes` bytes; 0, or -1 on failure.
+int32_t ct_copy_bytes(ct_tensor tensor, void *_Nullable out, int64_t bytes);
+// The single element; NaN and an error when there is not exactly one.
+double ct_item(ct_tensor tensor);
+// 1 when every element is finite, 0 when not, -1 on failure.
+int32_t ct_all_finite(ct_tensor tensor);
+
+ct_tensor _Nullable ct_apply_unary(int32_t op, ct_tensor a);
+ct_tensor _Nullable ct_apply_binary(int32_t op, ct_tensor a, ct_tensor b);
+ct_tensor _Nullable ct_apply_scalar(int32_t op, ct_tensor a, double b);
+// No dims: over all.
+ct_tensor _Nullable ct_apply_reduce(int32_t op, ct_tensor a, const int64_t *_Nullable dims, int32_t count, bool keep);
+ct_tensor _Nullable ct_clamp(ct_tensor a, double low, double high);
+ct_tensor _Nullable ct_where(ct_tensor condition, ct_tensor a, ct_tensor b);
+ct_tensor _Nullable ct_to_type(ct_tensor a, int32_t dtype);
+
+ct_tensor _Nullable ct_reshape(ct_tensor a, const int64_t *_Nullable shape, int32_t dims);
+ct_tensor _Nullable ct_expand(ct_tensor a, const int64_t *_Nullable shape, int32_t dims);
+ct_tensor _Nullable ct_permute(ct_tensor a, const int64_t *_Nullable order, int32_t dims);
+ct_tensor _Nullable ct_narrow(ct_tensor a, int32_t dim, int64_t start, int64_t length);
+ct_tensor _Nullable ct_index_select(ct_tensor a, int32_t dim, ct_tensor index);
+ct_tensor _Nullable ct_gather(ct_tensor a, int32_t dim, ct_tensor index);
+ct_tensor _Nullable ct_concatenate(const ct_tensor _Nonnull *_Nullable list, int32_t count, int32_t dim);
+ct_tensor _Nullable ct_stack(const ct_tensor _Nonnull *_Nullable list, int32_t count, int32_t dim);
+ct_tensor _Nullable ct_argmax(ct_tensor a, int32_t dim);
+ct_tensor _Nullable ct_one_hot(ct_tensor index, int64_t classes);
+ct_tensor _Nullable ct_softmax(ct_tensor a, int32_t dim, bool log);
+
+// x [N, in], weight [out, in], bias [out] -> [N, out].
+ct_tensor _Nullable ct_linear(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias);
+// x [N, C, H, W], weight [O, C, kh, kw], bias [O].
+ct_tensor _Nullable ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t stride, int64_t padding);
+ct_tensor _Nullable ct_max_pool2d(ct_tensor x, int64_t size, int64_t stride);
+ct_tensor _Nullable ct_average_pool2d(ct_tensor x, int64_t size, int64_t stride);
+// x [N, C, H, W] -> patches [N, C*size*size, positions].
+ct_tensor _Nullable ct_unfold2d(ct_tensor x, int64_t size, int64_t stride, int64_t padding);
+// Normalises with the batch's own statistics when mean and variance are absent (biased variance).
+ct_tensor _Nullable ct_batch_norm(
+    ct_tensor x, ct_tensor gamma, ct_tensor beta, ct_tensor _Nullable mean, ct_tensor _Nullable variance, double epsilon);
+// logits [N, C], targets [N] I64.
+ct_tensor _Nullable ct_cross_entropy(ct_tensor logits, ct_tensor targets, int32_t reduction);
+ct_tensor _Nullable ct_binary_cross_entropy(ct_tensor logits, ct_tensor targets, int32_t reduction);
+
+// Turns the recording of gradients on or off for this thread; returns what it was.
+bool ct_set_recording(bool on);
+// A leaf whose gradient can be asked for; shares the elements.
+ct_tensor _Nullable ct_leaf(ct_tensor a);
+// Gradients of a one-element tensor with respect to leaves, zeros for leaves it does not depend on; 0, or -1 on failure.
+int32_t ct_gradient(ct_tensor value, const ct_tensor _Nonnull *_Nullable leaves, int32_t count, ct_tensor _Nullable *_Nonnull out);
+
+// Philox4x32-10 (Salmon et al. 2011) keyed by (high, low): the same numbers for the same key, whatever the shape of the call around it.
+ct_tensor _Nullable ct_normal(uint64_t high, uint64_t low, const int64_t *_Nullable shape, int32_t dims, int32_t dtype);
+// Uniform on the open interval (0, 1).
+ct_tensor _Nullable ct_uniform(uint64_t high, uint64_t low, const int64_t *_Nullable shape, int32_t dims, int32_t dtype);
+void ct_random_words(uint64_t high, uint64_t low, uint64_t *_Nullable out, int64_t count);
+
+// One step of Adam (Kingma & Ba 2015) on Float32 tensors of one shape; corrected rates are the caller's: new = w - rate * m' / (sqrt(v' / correction) + epsilon).
+// Writes three new tensors; 0, or -1 on failure.
+int32_t ct_adam_step(
+    ct_tensor weight, ct_tensor gradient, ct_tensor first, ct_tensor second, double rate, double beta1, double beta2, double correction, double epsilon,
+    ct_tensor _Nullable *_Nonnull out);
+
+#pragma clang assume_nonnull end
+
+#ifdef __cplusplus
+}
+#endif
+#endif
