@@ -40,6 +40,7 @@ var targets: [Target] = [
     layer("AccrueStore", ["AccrueCore", grdb]),
     layer("AccrueWire", ["AccrueCore", "CZeroMQ"]),
     layer("AccrueClient", ["AccrueCore", "AccrueWire", "CZlib"]),
+    layer("AccrueWorker", ["AccrueCore", "AccrueWire"]),
     layer("AccrueBayes", ["AccrueCore"]),
     .executableTarget(name: "accrue", dependencies: ["AccrueCore", arguments, yams], swiftSettings: strict),
     .target(name: "AccrueTesting", dependencies: ["AccrueCore"], path: "Tests/AccrueTesting", swiftSettings: strict),
@@ -49,6 +50,7 @@ var targets: [Target] = [
     tests("AccrueBayesTests", ["AccrueBayes", "AccrueCore"]),
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
+    tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
 ]
 
 if withEngine {

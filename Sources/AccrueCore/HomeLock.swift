@@ -1,4 +1,3 @@
-public import AccrueCore
 import Foundation
 
 /// The lock of a home directory: one process at a time. The kernel drops it when the process dies, however it dies.

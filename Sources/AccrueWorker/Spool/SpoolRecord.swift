@@ -1,0 +1,78 @@
+public import AccrueCore
+import Foundation
+
+/// What one record of a segment says about itself, and its bytes.
+///
+/// A record begins at a multiple of 64 bytes: 64 bytes of prefix (8 magic, 8 description bytes, 8 payload bytes, 8 zero, 32 checksum of all that and
+/// the description), the description as JSON, zeros up to the next multiple of 64, the payload, zeros again. Numbers are little-endian. The
+/// description carries the payload's SHA-256.
+struct SpoolRecord: Codable, Equatable {
+    static let alignment = 64
+    static let prefixBytes = 64
+    static let descriptionBytesMax = 1 << 20
+    private static let magic = Data("ACCRUESP".utf8)
+    private static let checksumDigits = 32
+
+    var incarnation: String
+    var chunk: LogEntry.Chunk
+    /// SHA-256 of the payload.
+    var checksum: ContentHash
+
+    var key: SpoolKey { SpoolKey(incarnation: incarnation, identity: chunk.identity) }
+
+    static func aligned(_ count: Int) -> Int { (count + alignment - 1) / alignment * alignment }
+
+    /// Everything before the payload, padded.
+    func head(payloadBytes: Int) throws(AccrueError) -> Data {
+        let description = Data(try JSONValue(encoding: self).canonical.utf8)
+        var bytes = Self.fixedPart(descriptionBytes: description.count, payloadBytes: payloadBytes)
+        bytes.append(Self.checksum(bytes, description))
+        bytes.append(description)
+        bytes.append(Data(count: Self.aligned(bytes.count) - bytes.count))
+        return bytes
+    }
+
+    /// What a prefix claims: description bytes and payload bytes, nil when it is none.
+    static func lengths(_ prefix: Data) -> (description: Int, payload: Int)? {
+        guard prefix.count == prefixBytes, prefix.prefix(8) == magic else { return nil }
+        let (description, payload) = prefix.withUnsafeBytes {
+            (UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: 8, as: UInt64.self)), UInt64(littleEndian: $0.loadUnaligned(fromByteOffset: 16, as: UInt64.self)))
+        }
+        guard description <= UInt64(descriptionBytesMax), payload <= UInt64(Limits.chunkBytesMax) else { return nil }
+        return (Int(description), Int(payload))
+    }
+
+    /// The record of a prefix and its description, nil when either is damaged.
+    init?(prefix: Data, description: Data) {
+        guard Self.checksum(prefix.prefix(32), description) == prefix.suffix(Self.checksumDigits),
+            let record: SpoolRecord = try? JSONValue(parsing: description).decode(while: "reading a spool record")
+        else { return nil }
+        self = record
+    }
+
+    init(incarnation: String, chunk: LogEntry.Chunk, checksum: ContentHash) {
+        self.incarnation = incarnation
+        self.chunk = chunk
+        self.checksum = checksum
+    }
+
+    private static func fixedPart(descriptionBytes: Int, payloadBytes: Int) -> Data {
+        var bytes = magic
+        for number in [UInt64(descriptionBytes), UInt64(payloadBytes), 0] { withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) } }
+        return bytes
+    }
+
+    private static func checksum(_ fixed: Data, _ description: Data) -> Data {
+        Data(ContentHash(of: fixed + description).hex.utf8.prefix(checksumDigits))
+    }
+}
+
+/// Names a chunk in a spool: the same rows pushed to two pipelines are two chunks.
+public struct SpoolKey: Hashable, Sendable {
+    public var incarnation: String
+    public var identity: ContentHash
+    public init(incarnation: String, identity: ContentHash) {
+        self.incarnation = incarnation
+        self.identity = identity
+    }
+}

@@ -1,0 +1,141 @@
+import AccrueCore
+import Foundation
+import Glibc
+
+/// One file of a spool. Its descriptor stays open as long as anybody reads from it, also after the file was deleted.
+final class SpoolSegment: Sendable {
+    let number: Int
+    let path: String
+    private let file: Int32
+
+    private init(number: Int, path: String, file: Int32) {
+        self.number = number
+        self.path = path
+        self.file = file
+    }
+
+    deinit { close(file) }
+
+    static func name(_ number: Int) -> String {
+        let digits = String(number, radix: 16)
+        return String(repeating: "0", count: max(0, 12 - digits.count)) + digits + ".spool"
+    }
+
+    static func number(of name: String) -> Int? { name.hasSuffix(".spool") ? Int(name.dropLast(6), radix: 16) : nil }
+
+    /// - Throws: `unavailable` when the file cannot be opened or made.
+    init(opening number: Int, in folder: String, creating: Bool) throws(AccrueError) {
+        let path = "\(folder)/\(Self.name(number))"
+        let file = open(path, O_RDWR | O_CLOEXEC | (creating ? O_CREAT | O_EXCL : 0), 0o600)
+        guard file >= 0 else { throw Self.error("opening spool segment \(path)") }
+        self.number = number
+        self.path = path
+        self.file = file
+    }
+
+    var byteCount: Int {
+        var status = stat()
+        return fstat(file, &status) == 0 ? Int(status.st_size) : 0
+    }
+
+    /// Bytes of a range; fewer at the end of the file.
+    /// - Throws: `corrupt` when the disk does not give them.
+    func read(_ offset: Int, _ count: Int) throws(AccrueError) -> Data {
+        var bytes = Data(count: count)
+        var done = 0
+        while done < count {
+            let here = done
+            let got = bytes.withUnsafeMutableBytes { pread(file, $0.baseAddress.map { $0 + here }, count - here, off_t(offset + here)) }
+            if got < 0, errno == EINTR { continue }
+            guard got >= 0 else {
+                throw AccrueError(.corrupt, while: "reading \(count) bytes at \(offset) of \(path)", String(cString: strerror(errno)), hint: "check the disk")
+            }
+            if got == 0 { break }
+            done += got
+        }
+        return done == count ? bytes : bytes.prefix(done)
+    }
+
+    /// - Throws: `unavailable` when the disk is full or fails; what was written of it stays.
+    func write(_ bytes: Data, at offset: Int) throws(AccrueError) {
+        var done = 0
+        while done < bytes.count {
+            let here = done
+            let put = bytes.withUnsafeBytes { pwrite(file, $0.baseAddress.map { $0 + here }, bytes.count - here, off_t(offset + here)) }
+            if put < 0, errno == EINTR { continue }
+            guard put > 0 else { throw Self.error("writing \(bytes.count) bytes to \(path)") }
+            done += put
+        }
+    }
+
+    /// - Throws: `unavailable`; what the disk holds is unknown then.
+    func synchronise() throws(AccrueError) {
+        guard fdatasync(file) == 0 else { throw Self.error("making \(path) durable") }
+    }
+
+    func truncate(to count: Int) throws(AccrueError) {
+        guard ftruncate(file, off_t(count)) == 0 else { throw Self.error("cutting \(path) to \(count) bytes") }
+    }
+
+    func delete() { unlink(path) }
+
+    static func error(_ operation: String) -> AccrueError {
+        AccrueError(.unavailable, while: operation, String(cString: strerror(errno)), hint: "check free space, permissions and health of the disk", retryAfterMs: 1_000)
+    }
+}
+
+extension SpoolSegment {
+    struct Found {
+        var record: SpoolRecord
+        /// Of the payload.
+        var offset: Int
+        var payloadBytes: Int
+    }
+
+    struct Scan {
+        var records: [Found] = []
+        /// Byte ranges that hold no readable record, each before a readable one.
+        var damaged: [(range: Range<Int>, problem: String)] = []
+        /// Where the last readable record ends.
+        var end = 0
+        var byteCount = 0
+    }
+
+    /// Reads every record and checks it. Damage is stepped over: the next record is looked for at every multiple of 64 bytes.
+    func scan() throws(AccrueError) -> Scan {
+        var result = Scan(byteCount: byteCount)
+        var offset = 0
+        var damageStart: Int?
+        while offset + SpoolRecord.prefixBytes <= result.byteCount {
+            guard let found = try record(at: offset, byteCount: result.byteCount) else {
+                damageStart = damageStart ?? offset
+                offset += SpoolRecord.alignment
+                continue
+            }
+            if let start = damageStart {
+                result.damaged.append((start..<offset, "no readable record"))
+                damageStart = nil
+            }
+            let end = found.offset + SpoolRecord.aligned(found.payloadBytes)
+            if ContentHash(of: try read(found.offset, found.payloadBytes)) == found.record.checksum {
+                result.records.append(found)
+                result.end = end
+            } else {
+                // The header is whole, so the record's extent is known; a torn tail shows itself by having nothing readable after it.
+                damageStart = offset
+            }
+            offset = end
+        }
+        return result
+    }
+
+    private func record(at offset: Int, byteCount: Int) throws(AccrueError) -> Found? {
+        let prefix = try read(offset, SpoolRecord.prefixBytes)
+        guard let lengths = SpoolRecord.lengths(prefix) else { return nil }
+        let start = offset + SpoolRecord.aligned(SpoolRecord.prefixBytes + lengths.description)
+        guard start + lengths.payload <= byteCount,
+            let record = SpoolRecord(prefix: prefix, description: try read(offset + SpoolRecord.prefixBytes, lengths.description))
+        else { return nil }
+        return Found(record: record, offset: start, payloadBytes: lengths.payload)
+    }
+}
