@@ -41,13 +41,11 @@ var targets: [Target] = [
     layer("AccrueWire", ["AccrueCore", "CZeroMQ"]),
     layer("AccrueClient", ["AccrueCore", "AccrueWire", "CZlib"]),
     layer("AccrueWorker", ["AccrueCore", "AccrueWire"]),
-    layer("AccrueBayes", ["AccrueCore"]),
     .executableTarget(name: "accrue", dependencies: ["AccrueCore", arguments, yams], swiftSettings: strict),
     .target(name: "AccrueTesting", dependencies: ["AccrueCore"], path: "Tests/AccrueTesting", swiftSettings: strict),
     tests("AccrueCoreTests", ["AccrueCore", "AccrueTesting"]),
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
     tests("AccrueProcessTests", ["accrue"]),
-    tests("AccrueBayesTests", ["AccrueBayes", "AccrueCore"]),
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
     tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
@@ -65,7 +63,10 @@ if withEngine {
     targets += [
         .target(name: "CTorch", cxxSettings: cxx, linkerSettings: torchLinking),
         layer("AccrueTensor", ["AccrueCore", "CTorch"]),
+        layer("AccrueBayes", ["AccrueTensor", "AccrueCore"]),
+        layer("AccrueMethods", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
         tests("AccrueTensorTests", ["AccrueTensor", "AccrueCore"]),
+        tests("AccrueBayesTests", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
     ]
 }
 

@@ -104,6 +104,12 @@ public protocol OpaqueMethod: Sendable {
 /// A decoded state that answers queries; immutable, used from several threads.
 public protocol LoadedState: Sendable {
     func answer(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes
+    /// Does ahead of the first query what answers with this key need, such as drawing weights.
+    func prepare(for key: RandomKey) throws(AccrueError)
+}
+
+extension LoadedState {
+    public func prepare(for key: RandomKey) throws(AccrueError) {}
 }
 
 /// The methods that an engine knows, by name.

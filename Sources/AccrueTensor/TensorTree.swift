@@ -72,49 +72,4 @@ extension TensorTree {
         for (name, tensor) in tensors { result[prefix + name] = try tensor.bytes() }
         return result
     }
-
-    /// A tree of this one's structure, shapes and types with stored tensors.
-    /// - Throws: `corrupt` when one is missing or of another shape or type.
-    public func reading(_ stored: Safetensors, _ prefix: String = "", while operation: String) throws(AccrueError) -> Self {
-        var result = self
-        try result.visit { (name, tensor) throws(AccrueError) in
-            guard let bytes = stored.tensors[prefix + name], bytes.dtype == tensor.dtype, bytes.shape == tensor.shape else {
-                let found = stored.tensors[prefix + name].map { "is \($0.dtype.rawValue) \($0.shape)" } ?? "is missing"
-                throw AccrueError(
-                    .corrupt, while: operation, "tensor '\(prefix + name)' \(found); \(tensor.dtype.rawValue) \(tensor.shape) is needed",
-                    hint: "these bytes belong to another method or to other settings")
-            }
-            tensor = try Tensor(bytes)
-        }
-        return result
-    }
-}
-
-/// Tensors by name, in a fixed order: the weights of models that are declared in settings.
-public struct NamedTensors: TensorTree {
-    public private(set) var names: [String]
-    private var values: [String: Tensor]
-
-    public init(_ list: [(String, Tensor)] = []) {
-        names = list.map(\.0)
-        values = Dictionary(list, uniquingKeysWith: { $1 })
-    }
-
-    /// - Throws: `notFound` when there is no such tensor.
-    public func tensor(_ name: String) throws(AccrueError) -> Tensor {
-        guard let tensor = values[name] else {
-            throw AccrueError(.notFound, while: "looking up a tensor", "there is no '\(name)'; there are \(names.joined(separator: ", "))")
-        }
-        return tensor
-    }
-
-    public func contains(_ name: String) -> Bool { values[name] != nil }
-
-    public mutating func visit(_ body: (String, inout Tensor) throws(AccrueError) -> Void) throws(AccrueError) {
-        for name in names {
-            guard var tensor = values[name] else { continue }
-            try body(name, &tensor)
-            values[name] = tensor
-        }
-    }
 }

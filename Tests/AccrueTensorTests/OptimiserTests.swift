@@ -74,9 +74,10 @@ import Testing
     func trees() throws {
         let a = NamedTensors([("x", try .ones([2]))]), b = NamedTensors([("y", try .ones([2]))])
         #expect(throws: AccrueError.self) { try a.zip(b) { (x, _) throws(AccrueError) in x } }
-        let stored = Safetensors(tensors: try a.stored("p."))
-        #expect(try a.zeros().reading(stored, "p.", while: "testing").tensor("x").doubles() == [1, 1])
-        let error = #expect(throws: AccrueError.self) { try b.reading(stored, "p.", while: "testing") }
+        let read = try NamedTensors(Safetensors(tensors: try a.stored("p.")), prefix: "p.")
+        #expect(try read.tensor("x").doubles() == [1, 1])
+        try read.check(against: a, while: "testing")
+        let error = #expect(throws: AccrueError.self) { try read.check(against: b, while: "testing") }
         #expect(error?.code == .corrupt)
     }
 

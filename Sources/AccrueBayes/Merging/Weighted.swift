@@ -1,4 +1,5 @@
 public import AccrueCore
+public import AccrueTensor
 
 /// A value and the rows it was learned from.
 public struct Weighted<Value: Sendable>: Sendable {
@@ -31,5 +32,21 @@ extension [Weighted<[Double]>] {
             for index in result.indices { result[index] += weight * part.value[index] }
         }
         return result
+    }
+}
+
+extension [Weighted<NamedTensors>] {
+    /// The mean weighted by rows, tensor by tensor, summed in order in Float64. One tree comes back unchanged.
+    /// - Throws: `invalidInput` for no trees, no rows, or trees of different structure.
+    public func mean() throws(AccrueError) -> NamedTensors {
+        let total = reduce(0) { $0 + $1.rows }
+        guard let first, total > 0 else { throw AccrueError(.invalidInput, while: "averaging \(count) models", "their rows are \(map(\.rows))") }
+        if count == 1 { return first.value }
+        var sum = try first.value.map { (tensor) throws(AccrueError) in try tensor.cast(to: .f64) * (Double(first.rows) / Double(total)) }
+        for part in dropFirst() {
+            let weight = Double(part.rows) / Double(total)
+            sum = try sum.zip(part.value) { (sum, tensor) throws(AccrueError) in try sum + (try tensor[0].cast(to: .f64) * weight) }
+        }
+        return try sum.zip(first.value) { (sum, like) throws(AccrueError) in try sum.cast(to: like[0].dtype) }
     }
 }

@@ -13,6 +13,12 @@ public struct ClassPrediction: Equatable, Sendable {
     /// Entropy of the mean minus mean entropy: what the draws disagree about; never negative.
     public var mutualInformation: Double { max(0, totalEntropy - expectedEntropy) }
 
+    public init(probabilities: [Double], totalEntropy: Double, expectedEntropy: Double) {
+        self.probabilities = probabilities
+        self.totalEntropy = totalEntropy
+        self.expectedEntropy = expectedEntropy
+    }
+
     /// - Parameter draws: class probabilities, `[draws][classes]`, at least one draw.
     /// - Throws: `diverged` when a probability is not finite; `invalidInput` for no draws or unequal numbers of classes.
     public init(draws: [[Double]]) throws(AccrueError) {

@@ -34,8 +34,8 @@ public struct ErasedMethod<Method: LearningMethod>: OpaqueMethod {
     }
 
     public func finish(_ work: Data, round: Round, moments: [Data], scores: Score?, key: RandomKey) throws(AccrueError) -> Data {
-        var decoded: [Method.Moments] = []
-        for part in moments { decoded.append(try Method.Moments(bytes: part)) }
+        var decoded: [Method.Statistics] = []
+        for part in moments { decoded.append(try Method.Statistics(bytes: part)) }
         return try method.finish(try Method.Work(bytes: work), round: round, moments: decoded, scores: scores, key: key).bytes
     }
 

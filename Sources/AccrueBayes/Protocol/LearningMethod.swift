@@ -11,8 +11,8 @@ public protocol LearningMethod: Sendable {
     associatedtype Work: StoredValue = State
     /// What one fit adds.
     associatedtype Delta: StoredValue
-    /// What the statistics pass adds; `NoMoments` for methods without one.
-    associatedtype Moments: StoredValue = NoMoments
+    /// What the statistics pass adds; `NoStatistics` for methods without one.
+    associatedtype Statistics: StoredValue = NoStatistics
 
     var phases: MethodPhases { get }
     func initialState(key: RandomKey) throws(AccrueError) -> State
@@ -22,22 +22,22 @@ public protocol LearningMethod: Sendable {
     /// - Parameter deltas: one a shard, in shard order.
     func merge(_ deltas: [Weighted<Delta>], into work: Work, round: Round, key: RandomKey) throws(AccrueError) -> Work
     /// One last pass over the data with the merged weights; nil (the default) for methods without it.
-    func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Moments?
+    func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Statistics?
     /// The rows scored before they are learned; nil (the default) for methods that cannot predict.
     func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score?
     /// Makes the version.
     /// - Parameter moments: one a shard, in shard order; empty without a statistics pass.
-    func finish(_ work: Work, round: Round, moments: [Moments], scores: Score?, key: RandomKey) throws(AccrueError) -> State
+    func finish(_ work: Work, round: Round, moments: [Statistics], scores: Score?, key: RandomKey) throws(AccrueError) -> State
     /// The state made ready for queries: what every answer needs is computed here, once.
     func load(_ state: State) throws(AccrueError) -> any LoadedState
 }
 
 extension LearningMethod {
-    public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Moments? { nil }
+    public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Statistics? { nil }
     public func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? { nil }
 }
 
 extension LearningMethod where Work == State {
     public func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work { state }
-    public func finish(_ work: Work, round: Round, moments: [Moments], scores: Score?, key: RandomKey) throws(AccrueError) -> State { work }
+    public func finish(_ work: Work, round: Round, moments: [Statistics], scores: Score?, key: RandomKey) throws(AccrueError) -> State { work }
 }

@@ -37,8 +37,8 @@ extension Safetensors {
     }
 }
 
-/// Nothing: the moments of methods without a statistics pass.
-public struct NoMoments: StoredValue, Equatable {
+/// Nothing: the statistics of methods without a statistics pass.
+public struct NoStatistics: StoredValue, Equatable {
     public init() {}
     public init(_ stored: Safetensors) throws(AccrueError) {}
     public var stored: Safetensors { Safetensors(tensors: [:]) }

@@ -1,0 +1,82 @@
+public import AccrueCore
+public import AccrueTensor
+
+/// Batch statistics by layer: mean and biased variance, each [features].
+public typealias BatchStatistics = [String: (mean: Tensor, variance: Tensor)]
+
+/// Weights act as plain numbers; batch norms use given statistics, or the batch's own while training.
+public struct PlainPass: NetworkPass {
+    let weights: NamedTensors
+    let statistics: BatchStatistics
+
+    /// - Parameter statistics: for batch norms; a layer without them uses the batch's own.
+    public init(_ weights: NamedTensors, statistics: BatchStatistics = [:]) {
+        self.weights = weights
+        self.statistics = statistics
+    }
+
+    public func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        try layer(x, try weights.tensor(layer.weight), try layer.bias(of: weights))
+    }
+
+    public func batchNorm(_ layer: Layer.BatchNorm, _ x: Tensor) throws(AccrueError) -> Tensor {
+        try x.batchNormalised(scale: try weights.tensor(layer.scale), shift: try weights.tensor(layer.shift), statistics: statistics[layer.name])
+    }
+}
+
+/// Weights are independent Gaussians, and each output is drawn instead of each weight.
+///
+/// Local reparameterisation (Kingma, Salimans & Welling 2015): with m = layer(x; μ) and v = layer(x²; σ²) an output is m + √v·ζ. Exact in
+/// distribution for dense layers; for convolutions exact at each position alone (one draw of the weights would correlate positions).
+public struct LocalReparameterisationPass: NetworkPass {
+    let mean: NamedTensors
+    let variance: NamedTensors
+    let key: RandomKey
+
+    public init(mean: NamedTensors, variance: NamedTensors, key: RandomKey) {
+        self.mean = mean
+        self.variance = variance
+        self.key = key
+    }
+
+    public func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        let m = try layer(x, try mean.tensor(layer.weight), try layer.bias(of: mean))
+        let v = try layer(try x.squared(), try variance.tensor(layer.weight), try layer.bias(of: variance))
+        // 1e-16 keeps the root's gradient finite where a variance is 0.
+        return try m + (try (v + 1e-16).squareRoot() * (try key.folding(layer.name).normal(m.shape)))
+    }
+
+    public func batchNorm(_ layer: Layer.BatchNorm, _ x: Tensor) throws(AccrueError) -> Tensor {
+        try x.batchNormalised(
+            scale: try mean.tensor(layer.scale), shift: try mean.tensor(layer.shift))
+    }
+}
+
+/// Plain weights, with a zero added to every affine layer's output: the gradient by that zero is the gradient of each row's own output, from which
+/// per-row gradients of the weights follow.
+struct TappedPass: NetworkPass {
+    let weights: NamedTensors
+    /// By layer; empty on a first pass that finds their shapes.
+    let taps: NamedTensors
+    /// What went into each affine layer.
+    private(set) var inputs: [String: Tensor] = [:]
+    private(set) var outputShapes: [(String, [Int])] = []
+
+    init(_ weights: NamedTensors, taps: NamedTensors) {
+        self.weights = weights
+        self.taps = taps
+    }
+
+    mutating func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        let y = try layer(x, try weights.tensor(layer.weight), try layer.bias(of: weights))
+        inputs[layer.name] = try x.detached()
+        outputShapes.append((layer.name, y.shape))
+        return taps.contains(layer.name) ? try y + (try taps.tensor(layer.name)) : y
+    }
+
+    func batchNorm(_ layer: Layer.BatchNorm, _ x: Tensor) throws(AccrueError) -> Tensor {
+        throw AccrueError(
+            .invalidInput, while: "squaring gradients row by row", "batch norm '\(layer.name)' makes rows depend on each other",
+            hint: "use a model without batch norm")
+    }
+}

@@ -1,0 +1,44 @@
+public import AccrueCore
+public import AccrueTensor
+
+extension Network {
+    /// Σ over rows of each row's squared gradient of a loss, weight by weight: the diagonal of the Fisher information when the loss is −log p of labels
+    /// that were drawn from the model.
+    ///
+    /// Dense layers: Σₙ (δₙ²)ᵀ(aₙ²). Convolutions: each row's gradient from its patches, squared, summed. Never (Σₙ gₙ)².
+    /// Source: incremental learning by a Laplace approximation, Kochurov et al. 2018 (arXiv 1802.07329), as this project reads it.
+    ///
+    /// - Parameter loss: the sum over rows of the rows' losses, from outputs [rows, outputs]; rows must not depend on each other.
+    /// - Throws: `invalidInput` for networks with batch norms.
+    public func squaredGradients(
+        _ weights: NamedTensors, inputs: Tensor, loss: (Tensor) throws(AccrueError) -> Tensor
+    ) throws(AccrueError) -> NamedTensors {
+        var probe = TappedPass(weights, taps: NamedTensors())
+        _ = try apply(try inputs.rows(0..<1), &probe)
+        var zeros: [(String, Tensor)] = []
+        for (name, shape) in probe.outputShapes { zeros.append((name, try .zeros([inputs.rowCount] + shape.dropFirst()))) }
+        let (_, gradients, seen) = try valueAndGradient(at: NamedTensors(zeros)) { (taps) throws(AccrueError) -> (Tensor, [String: Tensor]) in
+            var pass = TappedPass(weights, taps: taps)
+            return (try loss(try apply(inputs, &pass)), pass.inputs)
+        }
+        var result: [(String, Tensor)] = []
+        for layer in affineLayers {
+            guard let input = seen[layer.name] else { continue }
+            let delta = try gradients.tensor(layer.name)
+            switch layer.kind {
+            case .dense:
+                let squares = try delta.squared()
+                result.append((layer.weight, try squares.transposed().matmul(try input.squared())))
+                if layer.hasBias { result.append((layer.bias, try squares.sum(0))) }
+            case .convolution(let kernel, let padding):
+                let rows = inputs.rowCount
+                let flat = try delta.reshaped([rows, layer.outputs, -1])
+                let patches = try input.unfolded(kernel, padding: padding)
+                let each = try flat.matmul(try patches.transposed())
+                result.append((layer.weight, try each.squared().sum(0).reshaped(layer.weightShape)))
+                if layer.hasBias { result.append((layer.bias, try flat.sum(2).squared().sum(0))) }
+            }
+        }
+        return NamedTensors(result)
+    }
+}

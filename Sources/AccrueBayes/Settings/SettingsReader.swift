@@ -1,0 +1,76 @@
+public import AccrueCore
+
+/// Reads a method's settings: every key known, every value in its range, errors that say which.
+public struct SettingsReader: Sendable {
+    private let value: JSONValue
+    private let path: String
+    private let operation: String
+
+    /// - Throws: `invalidInput` for an unknown key.
+    public init(_ value: JSONValue, known: [String], path: String = "settings", while operation: String) throws(AccrueError) {
+        try StrictKeys.check(value, known: known, while: "\(operation), \(path)")
+        self.value = value
+        self.path = path
+        self.operation = operation
+    }
+
+    /// The mapping under a key; empty when the key is not there.
+    public func section(_ key: String, known: [String]) throws(AccrueError) -> SettingsReader {
+        try SettingsReader(value[key] ?? .object([:]), known: known, path: "\(path).\(key)", while: operation)
+    }
+
+    public func has(_ key: String) -> Bool { value[key] != nil }
+
+    public func refuse(_ key: String, _ problem: String, hint: String = "") -> AccrueError {
+        AccrueError(.invalidInput, while: operation, "'\(path).\(key)' \(problem)", hint: hint)
+    }
+
+    public func number(_ key: String, default standard: Double? = nil, in range: ClosedRange<Double>) throws(AccrueError) -> Double {
+        guard let found = value[key] else {
+            if let standard { return standard }
+            throw refuse(key, "is missing", hint: "give a number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        guard let number = found.double, range.contains(number) else {
+            throw refuse(key, "is \(found.canonical); it must be a number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    public func whole(_ key: String, default standard: Int, in range: ClosedRange<Int>) throws(AccrueError) -> Int {
+        guard let found = value[key] else { return standard }
+        guard let number = found.int, range.contains(number) else {
+            throw refuse(key, "is \(found.canonical); it must be a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+
+    public func wholes(_ key: String, default standard: [Int], in range: ClosedRange<Int>) throws(AccrueError) -> [Int] {
+        guard let found = value[key] else { return standard }
+        let numbers = found.array?.compactMap(\.int) ?? []
+        guard let list = found.array, numbers.count == list.count, numbers.allSatisfy(range.contains) else {
+            throw refuse(key, "is \(found.canonical); it must be a list of whole numbers from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return numbers
+    }
+
+    public func flag(_ key: String, default standard: Bool) throws(AccrueError) -> Bool {
+        guard let found = value[key] else { return standard }
+        guard let flag = found.bool else { throw refuse(key, "is \(found.canonical); it must be true or false") }
+        return flag
+    }
+
+    /// One of a few words.
+    public func choice<Choice: RawRepresentable & CaseIterable>(_ key: String, default standard: Choice?) throws(AccrueError) -> Choice
+    where Choice.RawValue == String {
+        let words = Choice.allCases.map(\.rawValue)
+        guard let found = value[key] else {
+            if let standard { return standard }
+            throw refuse(key, "is missing", hint: "choose one of \(words.joined(separator: ", "))")
+        }
+        guard let word = found.string, let choice = Choice(rawValue: word) else {
+            let close = found.string.flatMap { StrictKeys.nearest(to: $0, in: words) }.map { "did you mean '\($0)'? " } ?? ""
+            throw refuse(key, "is \(found.canonical)", hint: "\(close)choose one of \(words.joined(separator: ", "))")
+        }
+        return choice
+    }
+}

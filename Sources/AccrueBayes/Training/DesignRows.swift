@@ -1,0 +1,124 @@
+public import AccrueCore
+public import AccrueTensor
+
+/// Which tensors of a schema a network reads, and how: their fixed transforms, and the target.
+public struct Design: Sendable {
+    private struct Input: Sendable {
+        let spec: TensorSchema
+        let scale: Double
+        /// Broadcast over rows; nil: nothing to subtract or divide.
+        let mean: Tensor?
+        let inverseDeviation: Tensor?
+    }
+    private let inputs: [Input]
+    private let target: TensorSchema
+    private let likelihood: Likelihood
+    private let inputShape: [Int]
+
+    /// Shape of one input of the network: the input tensor's own, or all flattened when there are several.
+    public static func inputShape(_ schema: Schema) -> [Int] {
+        let inputs = schema.tensors(.input)
+        if inputs.count == 1 { return inputs[0].shape.isEmpty ? [1] : inputs[0].shape }
+        return [inputs.reduce(0) { $0 + $1.rowElementCount }]
+    }
+
+    /// - Throws: `invalidInput` when a transform does not fit its tensor, or there is no input.
+    public init(schema: Schema, network: Network, likelihood: Likelihood) throws(AccrueError) {
+        let operation = "reading the schema"
+        guard let target = schema.tensors(.target).first else { throw AccrueError(.invalidInput, while: operation, "there is no target tensor") }
+        self.target = target
+        self.likelihood = likelihood
+        inputShape = network.inputShape
+        var inputs: [Input] = []
+        for spec in schema.tensors(.input) {
+            func row(_ values: [Double]?, _ what: String) throws(AccrueError) -> Tensor? {
+                guard let values else { return nil }
+                let shape: [Int]
+                if values.count == 1 {
+                    shape = []
+                } else if values.count == spec.rowElementCount {
+                    shape = spec.shape
+                } else if spec.shape.count == 3, values.count == spec.shape[0] {
+                    shape = [values.count, 1, 1]
+                } else {
+                    throw AccrueError(
+                        .invalidInput, while: operation, "transform.\(what) of '\(spec.name)' has \(values.count) numbers; rows have shape \(spec.shape)",
+                        hint: "give one number, one a channel, or one an element")
+                }
+                return try Tensor(values.map(Float.init), shape: shape)
+            }
+            if let bad = spec.transform?.standardDeviation?.first(where: { !($0 > 0) }) {
+                throw AccrueError(.invalidInput, while: operation, "transform.standardDeviation of '\(spec.name)' holds \(bad)", hint: "use numbers above 0")
+            }
+            inputs.append(
+                Input(
+                    spec: spec, scale: spec.transform?.scale ?? 1, mean: try row(spec.transform?.mean, "mean"),
+                    inverseDeviation: try row(spec.transform?.standardDeviation?.map { 1 / $0 }, "standardDeviation")))
+        }
+        guard !inputs.isEmpty else { throw AccrueError(.invalidInput, while: operation, "there is no input tensor", hint: "give one tensor 'role: input'") }
+        self.inputs = inputs
+    }
+
+    /// Rows as a network reads them, of several stretches one after the other.
+    public func rows(_ stretches: [Rows]) throws(AccrueError) -> DesignRows {
+        var raw: [Tensor] = []
+        for input in inputs { raw.append(try joined(input.spec.name, stretches)) }
+        let targets = stretches.allSatisfy { $0.tensors[target.name] != nil } ? try likelihood.prepared(try joined(target.name, stretches)) : nil
+        return DesignRows(design: self, raw: raw, targets: targets, count: stretches.reduce(0) { $0 + $1.count })
+    }
+
+    private func joined(_ name: String, _ stretches: [Rows]) throws(AccrueError) -> Tensor {
+        var parts: [Tensor] = []
+        for rows in stretches {
+            guard let bytes = rows.tensors[name] else { throw AccrueError(.invalidInput, while: "reading rows", "tensor '\(name)' is missing") }
+            parts.append(try Tensor(bytes))
+        }
+        return parts.count == 1 ? parts[0] : try .concatenated(parts)
+    }
+
+    /// Raw rows transformed: F32 [rows] + the network's input shape.
+    fileprivate func prepared(_ raw: [Tensor]) throws(AccrueError) -> Tensor {
+        var parts: [Tensor] = []
+        for (input, tensor) in zip(inputs, raw) {
+            var x = try tensor.cast(to: .f32)
+            if input.scale != 1 { x = try x * input.scale }
+            if let mean = input.mean { x = try x - mean }
+            if let inverse = input.inverseDeviation { x = try x * inverse }
+            parts.append(inputs.count == 1 ? x : try x.reshaped([tensor.rowCount, -1]))
+        }
+        return try (parts.count == 1 ? parts[0] : try .concatenated(parts, dim: 1)).reshaped([raw[0].rowCount] + inputShape)
+    }
+}
+
+/// Rows in memory, of which batches are taken.
+public struct DesignRows: Sendable {
+    fileprivate let design: Design
+    fileprivate let raw: [Tensor]
+    /// [rows]; nil when the rows have no targets.
+    public let targets: Tensor?
+    public let count: Int
+
+    public func inputs(_ range: Range<Int>) throws(AccrueError) -> Tensor {
+        var parts: [Tensor] = []
+        for tensor in raw { parts.append(try tensor.rows(range)) }
+        return try design.prepared(parts)
+    }
+
+    /// The rows of these numbers, with their targets.
+    /// - Throws: `invalidInput` when the rows have no targets.
+    public func batch(_ rows: some Collection<Int>) throws(AccrueError) -> Batch {
+        guard let targets else { throw AccrueError(.invalidInput, while: "learning", "the rows have no targets") }
+        let index = try Tensor(Array(rows))
+        var parts: [Tensor] = []
+        for tensor in raw { parts.append(try tensor.rows(index)) }
+        return Batch(inputs: try design.prepared(parts), targets: try targets.rows(index))
+    }
+}
+
+/// The rows of one step.
+public struct Batch: Sendable {
+    /// F32 [rows] + the network's input shape.
+    public let inputs: Tensor
+    /// [rows].
+    public let targets: Tensor
+}

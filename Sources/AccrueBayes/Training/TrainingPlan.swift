@@ -1,0 +1,114 @@
+public import AccrueCore
+public import AccrueTensor
+
+/// The steps of a round, the same on every shard: epochs are shared out over the sweeps, and every shard takes the same number of steps.
+public struct TrainingPlan: Equatable, Sendable {
+    public let stepsPerEpoch: Int
+    public let epochs: Int
+    public let sweeps: Int
+
+    /// - Parameters:
+    ///   - epochs: passes over the round's rows, over all its sweeps.
+    ///   - batch: rows of a step, over all shards.
+    /// - Throws: `invalidInput` when there are more sweeps than epochs.
+    public init(epochs: Int, batch: Int, round: Round) throws(AccrueError) {
+        guard round.sweeps <= epochs else {
+            throw AccrueError(
+                .invalidInput, while: "planning a round", "\(round.sweeps) sweeps share \(epochs) epochs; each needs at least one",
+                hint: "raise settings.epochs, or lower sweeps")
+        }
+        self.epochs = epochs
+        sweeps = round.sweeps
+        // A shard has at least roundRows / shards rows, so no step is empty.
+        stepsPerEpoch = max(1, min(round.roundRows / batch, round.roundRows / round.shards))
+    }
+
+    public var steps: Int { epochs * stepsPerEpoch }
+
+    /// The epochs of a sweep.
+    public func epochs(of sweep: Int) -> Range<Int> { epochs * sweep / sweeps..<epochs * (sweep + 1) / sweeps }
+
+    /// The rows of one step, out of a shard's: places in an epoch's order.
+    public func rows(of step: Int, shardRows: Int) -> Range<Int> {
+        shardRows * step / stepsPerEpoch..<shardRows * (step + 1) / stepsPerEpoch
+    }
+}
+
+/// The loop that all methods share: epochs in random order, batches, the schedule over the whole round, an average over the tail, and a stop at the
+/// first loss that is not finite. A method gives its gradient.
+public struct TrainingLoop: Sendable {
+    public let plan: TrainingPlan
+    public let schedule: Schedule
+    /// The first step of the round whose weights enter the average.
+    public let averageFrom: Int
+    /// Every how many steps weights enter it.
+    public let averageEvery: Int
+
+    public init(plan: TrainingPlan, schedule: Schedule, averageFrom: Int, averageEvery: Int = 1) {
+        self.plan = plan
+        self.schedule = schedule
+        self.averageFrom = averageFrom
+        self.averageEvery = averageEvery
+    }
+
+    /// What a sweep on one shard came to.
+    public struct Outcome<Chosen: Optimiser>: Sendable {
+        public var weights: Chosen.Weights
+        public var optimiser: Chosen
+        /// Mean of the weights that entered the average during this sweep; nil when none did.
+        public var average: Chosen.Weights?
+        public var averaged: Int
+        public var report: FitReport
+    }
+
+    /// Trains on a shard for one sweep.
+    /// - Parameters:
+    ///   - gradient: loss and gradient at the weights for a batch; the key is the step's own.
+    /// - Throws: `diverged` at the first loss that is not finite; `unavailable` when the round is stopped; what `gradient` throws.
+    public func run<Chosen: Optimiser>(
+        _ start: Chosen.Weights, _ optimiser: Chosen, rows: DesignRows, round: Round, key: RandomKey,
+        gradient: (Chosen.Weights, Batch, RandomKey) throws(AccrueError) -> (value: Tensor, gradient: Chosen.Weights)
+    ) throws(AccrueError) -> Outcome<Chosen> {
+        var weights = start, optimiser = optimiser
+        var average: Chosen.Weights?
+        var averaged = 0, taken = 0
+        var epochLoss = 0.0
+        for epoch in plan.epochs(of: round.sweep) {
+            let order = key.folding("order").folding(epoch).permutation(rows.count)
+            epochLoss = 0
+            for step in 0..<plan.stepsPerEpoch {
+                if round.shouldStop() {
+                    throw AccrueError(.unavailable, while: "fitting shard \(round.shard) of version \(round.index)", "the fit was stopped")
+                }
+                let number = epoch * plan.stepsPerEpoch + step
+                let batch = try rows.batch(order[plan.rows(of: step, shardRows: rows.count)])
+                let (value, slope) = try gradient(weights, batch, key.folding("step").folding(number))
+                let loss = try value.item()
+                guard loss.isFinite else {
+                    throw AccrueError(
+                        .diverged, while: "fitting shard \(round.shard) of version \(round.index)", "the loss is \(loss) at step \(number)",
+                        hint: "lower the learning rate, or check the inputs' transform")
+                }
+                epochLoss += loss
+                try optimiser.update(&weights, gradient: slope, rate: schedule.rate(at: Double(number)))
+                taken += 1
+                if number >= averageFrom, (number + 1 - averageFrom) % averageEvery == 0 {
+                    averaged += 1
+                    let share = 1 / Double(averaged)
+                    if let mean = average {
+                        average = try mean.zip(weights) { (mean, new) throws(AccrueError) in try mean + (try (new[0] - mean) * share) }
+                    } else {
+                        average = weights
+                    }
+                }
+            }
+        }
+        guard try weights.isFinite() else {
+            throw AccrueError(
+                .diverged, while: "fitting shard \(round.shard) of version \(round.index)", "weights are not finite after \(taken) steps", hint: "lower the learning rate")
+        }
+        return Outcome(
+            weights: weights, optimiser: optimiser, average: average, averaged: averaged,
+            report: FitReport(steps: taken, figures: ["loss": epochLoss / Double(plan.stepsPerEpoch)]))
+    }
+}

@@ -1,0 +1,121 @@
+public import AccrueBayes
+public import AccrueCore
+
+/// Bayesian incremental learning: the posterior after one part of the data is the prior for the next, p(w | D₁…ₜ) ∝ p(Dₜ | w) · p(w | D₁…ₜ₋₁).
+///
+/// Source: Kochurov, Garipov, Podoprikhin, Molchanov, Ashukha & Vetrov, "Bayesian incremental learning for deep neural networks" (ICLR 2018 workshop,
+/// arXiv 1802.07329). The online Laplace recipe, its temperature and its sweeps are this project's.
+///
+/// What is exact in its merge: `family: full` (linear-Gaussian models) wholly, for any shards; precisions of `family: diagonal`; the Fisher sums of
+/// `laplace`. What is not: the mean of a diagonal variational posterior over several shards after one sweep (more sweeps lead to the global optimum),
+/// and averaged weights of networks.
+public enum IncrementalBayes {
+    public static let name = "IncrementalBayes"
+
+    public enum Inference: String, CaseIterable, Sendable {
+        /// Trains the mean without noise; precisions by the Fisher information (online Laplace; the default).
+        case laplace
+        /// Mean-field variational inference with local reparameterisation; closed form for linear-Gaussian models.
+        case variational
+    }
+
+    public enum Family: String, CaseIterable, Sendable {
+        /// Independent weights (the default).
+        case diagonal
+        /// All covariances: linear-Gaussian models only, in closed form.
+        case full
+    }
+
+    public struct Settings: Sendable {
+        public static let keys = [
+            "model", "likelihood", "prior", "inference", "family", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
+            "drawScale", "scoreDraws", "averageTail", "initialScale", "damping",
+        ]
+        public var model: ModelDeclaration
+        public var likelihood: Likelihood
+        /// Precision of the prior N(0, 1/precision) of a weight; default 1.
+        public var priorPrecision: Double
+        /// Whether the precision is multiplied by a weight's fan-in; default true for networks, false for `linear`.
+        public var priorPerFanIn: Bool
+        public var inference: Inference
+        public var family: Family
+        /// Passes over a round's rows; default 5.
+        public var epochs: Int
+        /// Rows of a step, over all shards; default 128.
+        public var batch: Int
+        /// Adam's rate at a round's first step; default 0.003.
+        public var learningRate: Double
+        /// Share of the rate that is left at a round's last step; default 0.05.
+        public var finalRate: Double
+        /// T of the power likelihood p(D | w)^(1/T), of every part alike; default 1.
+        public var temperature: Double
+        /// κ: share of the last posterior's precision that is kept, the rest comes from the first prior; default 1, no forgetting.
+        public var keep: Double
+        /// Rows a round from which the Fisher information is estimated; default 1,000.
+        public var fisherRows: Int
+        /// Draws use standard deviations times this; default 1.
+        public var drawScale: Double
+        /// Draws with which rows are scored before they are learned; default 4.
+        public var scoreDraws: Int
+        /// Share of a round's steps, its last, whose weights are averaged into the mean; default 0.5.
+        public var averageTail: Double
+        /// Standard deviation of every weight at the start of variational inference; default 0.02.
+        public var initialScale: Double
+        /// ρ: how far sites move in sweeps after the first; default 1.
+        public var damping: Double
+
+        /// - Throws: `invalidInput` for unknown keys, values out of range, or choices that do not go together.
+        public init(_ value: JSONValue, schema: Schema) throws(AccrueError) {
+            let operation = "reading the settings of \(IncrementalBayes.name)"
+            let settings = try SettingsReader(value, known: Self.keys, while: operation)
+            model = try ModelDeclaration(settings)
+            likelihood = try Likelihood(settings, schema: schema)
+            let prior = try settings.section("prior", known: ["precision", "perFanIn"])
+            priorPrecision = try prior.number("precision", default: 1, in: 1e-9...1e9)
+            priorPerFanIn = try prior.flag("perFanIn", default: model.kind != .linear)
+            inference = try settings.choice("inference", default: .laplace)
+            family = try settings.choice("family", default: .diagonal)
+            epochs = try settings.whole("epochs", default: 5, in: 1...100_000)
+            batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
+            learningRate = try settings.number("learningRate", default: 0.003, in: 1e-9...10)
+            finalRate = try settings.number("finalRate", default: 0.05, in: 0...1)
+            temperature = try settings.number("temperature", default: 1, in: 1e-6...1e6)
+            keep = try settings.number("keep", default: 1, in: 1e-6...1)
+            fisherRows = try settings.whole("fisherRows", default: 1_000, in: 1...10_000_000)
+            drawScale = try settings.number("drawScale", default: 1, in: 0...100)
+            scoreDraws = try settings.whole("scoreDraws", default: 4, in: 1...Limits.queryDrawsMax)
+            averageTail = try settings.number("averageTail", default: 0.5, in: 0...1)
+            initialScale = try settings.number("initialScale", default: 0.02, in: 1e-5...10)
+            damping = try settings.number("damping", default: 1, in: 0.01...1)
+            if model.batchNorm {
+                throw settings.refuse("model.batchNorm", "is true; batch statistics have no posterior", hint: "leave it out, or use WeightAveraging")
+            }
+            if family == .full, !isClosedForm {
+                throw settings.refuse(
+                    "family", "is full, which needs a closed form",
+                    hint: "use model linear, likelihood gaussian with a noisePrecision and inference variational; otherwise family diagonal")
+            }
+        }
+
+        /// A linear model with known Gaussian noise: everything is known in closed form.
+        var isClosedForm: Bool {
+            guard model.kind == .linear, inference == .variational, case .gaussian(.some) = likelihood else { return false }
+            return true
+        }
+    }
+
+    /// - Throws: `invalidInput` when the settings or the schema do not fit.
+    public static func make(_ value: JSONValue, _ schema: Schema) throws(AccrueError) -> any OpaqueMethod {
+        let settings = try Settings(value, schema: schema)
+        if settings.isClosedForm {
+            return ErasedMethod(try LinearGaussianPosterior(settings: settings, schema: schema))
+        }
+        let network = try settings.model.network(inputShape: Design.inputShape(schema), outputs: settings.likelihood.outputs)
+        let design = try Design(schema: schema, network: network, likelihood: settings.likelihood)
+        let model = IncrementalModel(settings: settings, schema: schema, network: network, design: design)
+        return switch settings.inference {
+        case .laplace: ErasedMethod(OnlineLaplace(model: model))
+        case .variational: ErasedMethod(MeanField(model: model))
+        }
+    }
+}

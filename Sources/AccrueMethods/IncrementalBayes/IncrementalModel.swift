@@ -1,0 +1,62 @@
+import AccrueBayes
+import AccrueCore
+import AccrueTensor
+
+/// What both kinds of inference over networks share: the network, its prior, and its first weights.
+struct IncrementalModel: Sendable {
+    let settings: IncrementalBayes.Settings
+    let schema: Schema
+    let network: Network
+    let design: Design
+    var likelihood: Likelihood { settings.likelihood }
+
+    /// Random first weights, and the likelihood's own.
+    func initialWeights(key: RandomKey) throws(AccrueError) -> NamedTensors {
+        var list: [(String, Tensor)] = try likelihood.ownWeights()
+        for (name, tensor) in try network.initialWeights(key: key).tensors { list.append((name, tensor)) }
+        return NamedTensors(list)
+    }
+
+    /// Precisions of the first prior N(0, 1/P₀), weight by weight.
+    func priorPrecision() throws(AccrueError) -> NamedTensors {
+        var list: [(String, Tensor)] = []
+        for (name, tensor) in try likelihood.ownWeights() { list.append((name, try .full(tensor.shape, settings.priorPrecision))) }
+        for layer in network.affineLayers {
+            let precision = settings.priorPrecision * (settings.priorPerFanIn ? Double(layer.fanIn) : 1)
+            list.append((layer.weight, try .full(layer.weightShape, precision)))
+            if layer.hasBias { list.append((layer.bias, try .full([layer.outputs], precision))) }
+        }
+        return NamedTensors(list)
+    }
+
+    /// A posterior ready for queries: draws are mean + drawScale · standard deviation · z.
+    func posterior(mean: NamedTensors, deviation: NamedTensors, inference: String) throws(AccrueError) -> NetworkPosterior {
+        let expected = try priorPrecision()
+        try mean.check(against: expected, while: "loading a posterior")
+        try deviation.check(against: expected, while: "loading a posterior")
+        var layers: [JSONValue] = []
+        for (name, tensor) in mean.tensors {
+            let spread = try deviation.tensor(name)
+            layers.append(
+                .object([
+                    "name": .string(name), "elements": .integer(tensor.elementCount), "shape": .array(tensor.shape.map { .integer($0) }),
+                    "meanAbsolute": .number(try tensor.absolute().mean().item()), "meanDeviation": .number(try spread.mean().item()),
+                ]))
+        }
+        let scale = settings.drawScale
+        return NetworkPosterior(
+            schema: schema, design: design, network: network, likelihood: likelihood,
+            description: .object([
+                "method": .string(IncrementalBayes.name), "inference": .string(inference), "model": .string(settings.model.kind.rawValue),
+                "parameters": .integer(mean.elementCount), "layers": .array(layers),
+            ])
+        ) { (key) throws(AccrueError) in
+            var list: [(String, Tensor)] = []
+            for (name, tensor) in mean.tensors {
+                let noise = try key.folding(name).normal(tensor.shape) * (try deviation.tensor(name))
+                list.append((name, try tensor + (try noise * scale)))
+            }
+            return NetworkMember(NamedTensors(list))
+        }
+    }
+}

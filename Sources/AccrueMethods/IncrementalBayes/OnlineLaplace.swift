@@ -1,0 +1,216 @@
+import AccrueBayes
+import AccrueCore
+import AccrueTensor
+import Foundation
+
+/// Online Laplace: the mean is trained without noise against the last posterior as prior, and the Fisher information of the round's rows is added to
+/// the precision.
+///
+/// Shards minimise mean cross-entropy + (T/2n) Σ P (w − m)², n the round's rows; merged weights are row-weighted means (local SGD), optimiser moments
+/// travel with them. Precision: P ← P₀ + κ(P − P₀) + F/T, with F summed exactly over shards. The mean over the tail of a round's steps becomes the
+/// posterior's mean. Exact: the Fisher sums. Approximate: averaging weights that were trained apart, and the Laplace approximation itself.
+struct OnlineLaplace: LearningMethod {
+    struct State: StoredValue {
+        var mean: NamedTensors
+        var precision: NamedTensors
+    }
+
+    struct Work: StoredValue {
+        /// Prior of the round.
+        var mean: NamedTensors
+        var precision: NamedTensors
+        /// Where training stands.
+        var weights: NamedTensors
+        var first: NamedTensors
+        var second: NamedTensors
+        var steps: Int
+        /// Mean of the weights after the round's tail so far, of `averaged` steps.
+        var average: NamedTensors?
+        var averaged: Int
+    }
+
+    struct Delta: StoredValue {
+        var weights: NamedTensors
+        var first: NamedTensors
+        var second: NamedTensors
+        var steps: Int
+        var average: NamedTensors?
+        var averaged: Int
+    }
+
+    /// Σ of squared per-row gradients, scaled to all rows of the shard.
+    struct Fisher: StoredValue {
+        var sums: NamedTensors
+    }
+
+    let model: IncrementalModel
+    private var settings: IncrementalBayes.Settings { model.settings }
+
+    init(model: IncrementalModel) { self.model = model }
+
+    var phases: MethodPhases { MethodPhases(scores: true, statistics: true) }
+
+    func initialState(key: RandomKey) throws(AccrueError) -> State {
+        State(mean: try model.initialWeights(key: key), precision: try model.priorPrecision())
+    }
+
+    func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work {
+        _ = try plan(round)
+        let zeros = try state.mean.zeros()
+        // Version 0 holds random weights to start from; the prior itself is centred at zero.
+        return Work(
+            mean: round.isFirst ? zeros : state.mean, precision: state.precision, weights: state.mean, first: zeros, second: zeros, steps: 0, average: nil,
+            averaged: 0)
+    }
+
+    func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
+        let plan = try plan(round)
+        let loop = TrainingLoop(
+            plan: plan,
+            schedule: .linear(from: settings.learningRate, to: settings.learningRate * settings.finalRate, steps: plan.steps),
+            averageFrom: min(plan.steps - 1, Int((Double(plan.steps) * (1 - settings.averageTail)).rounded())))
+        let strength = settings.temperature / Double(round.roundRows)
+        let pull = try work.precision.map { (precision) throws(AccrueError) in try precision * strength }
+        let outcome = try loop.run(
+            work.weights, Adam(first: work.first, second: work.second, steps: work.steps), rows: try model.design.rows(shard), round: round, key: key
+        ) { (weights, batch, _) throws(AccrueError) in
+            let (value, slope) = try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
+                var pass = PlainPass(weights)
+                return try model.likelihood.loss(try model.network.apply(batch.inputs, &pass), batch.targets, weights: weights)
+            }
+            // The prior's gradient by hand: (T/n) P (w − m).
+            return (value, try slope.zip(weights, work.mean, pull) { (g, o) throws(AccrueError) in try g + (try (o[0] - o[1]) * o[2]) })
+        }
+        let delta = Delta(
+            weights: outcome.weights, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps,
+            average: outcome.average, averaged: outcome.averaged)
+        return (delta, outcome.report)
+    }
+
+    func merge(_ deltas: [Weighted<Delta>], into work: Work, round: Round, key: RandomKey) throws(AccrueError) -> Work {
+        var result = work
+        result.weights = try deltas.map { Weighted($0.value.weights, rows: $0.rows) }.mean()
+        result.first = try deltas.map { Weighted($0.value.first, rows: $0.rows) }.mean()
+        result.second = try deltas.map { Weighted($0.value.second, rows: $0.rows) }.mean()
+        result.steps = deltas.first?.value.steps ?? work.steps
+        let parts = deltas.compactMap { delta in delta.value.average.map { Weighted($0, rows: delta.rows) } }
+        if parts.count == deltas.count, let averaged = deltas.first?.value.averaged {
+            // All shards take the same steps, so all averages are of equally many.
+            let here = try parts.mean()
+            if let before = work.average {
+                result.average = try [Weighted(before, rows: work.averaged), Weighted(here, rows: averaged)].mean()
+            } else {
+                result.average = here
+            }
+            result.averaged = work.averaged + averaged
+        }
+        return result
+    }
+
+    func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Fisher? {
+        let rows = try model.design.rows(shard)
+        // The round's `fisherRows`, shared out over its shards, rounded up.
+        let wanted = min(rows.count, (settings.fisherRows * rows.count + round.roundRows - 1) / round.roundRows)
+        let chosen = key.folding("rows").permutation(rows.count).prefix(wanted)
+        let weights = work.average ?? work.weights
+        var sums = try weights.zeros()
+        for start in stride(from: 0, to: wanted, by: Self.rowsAtOnce) {
+            if round.shouldStop() { throw AccrueError(.unavailable, while: "estimating the Fisher information", "the work was stopped") }
+            let batch = try rows.batch(chosen[start..<min(wanted, start + Self.rowsAtOnce)])
+            sums = try sums.zip(try fisher(weights, batch, key: key.folding("labels").folding(start))) { (sum, part) throws(AccrueError) in try sum + part[0] }
+        }
+        let scale = Double(rows.count) / Double(wanted)
+        return Fisher(sums: try sums.map { (sum) throws(AccrueError) in try sum * scale })
+    }
+
+    func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? {
+        try load(state).score(rows, draws: settings.scoreDraws, key: key)
+    }
+
+    func finish(_ work: Work, round: Round, moments: [Fisher], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
+        let first = try model.priorPrecision()
+        var precision = try work.precision.zip(first) { (precision, first) throws(AccrueError) in
+            try first[0].cast(to: .f64) + (try (precision.cast(to: .f64) - first[0].cast(to: .f64)) * settings.keep)
+        }
+        for part in moments {
+            precision = try precision.zip(part.sums) { (sum, fisher) throws(AccrueError) in try sum + (try fisher[0].cast(to: .f64) * (1 / settings.temperature)) }
+        }
+        return State(
+            mean: work.average ?? work.weights,
+            precision: try precision.map { (tensor) throws(AccrueError) in try tensor.clamped(1e-8...Self.precisionMax).cast(to: .f32) })
+    }
+
+    func load(_ state: State) throws(AccrueError) -> NetworkPosterior {
+        try model.posterior(
+            mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, inference: "laplace")
+    }
+
+    func load(_ state: State) throws(AccrueError) -> any LoadedState {
+        let posterior: NetworkPosterior = try load(state)
+        return posterior
+    }
+
+    private static let rowsAtOnce = 100
+    private static let precisionMax = 1e8
+
+    private func plan(_ round: Round) throws(AccrueError) -> TrainingPlan {
+        try TrainingPlan(epochs: settings.epochs, batch: settings.batch, round: round)
+    }
+
+    /// Σ of squared per-row gradients of −log p(ŷ | x, w), with ŷ drawn from the model: the true Fisher information's diagonal.
+    private func fisher(_ weights: NamedTensors, _ batch: Batch, key: RandomKey) throws(AccrueError) -> NamedTensors {
+        var pass = PlainPass(weights)
+        let labels = try model.likelihood.draw(try model.network.apply(batch.inputs, &pass), weights: weights, key: key)
+        let squares = try model.network.squaredGradients(weights, inputs: batch.inputs) { (outputs) throws(AccrueError) in
+            try model.likelihood.loss(outputs, labels, weights: weights, .sum)
+        }
+        // The information about a Gaussian's log variance is ½ a row, in closed form.
+        let own = try model.likelihood.ownWeights()
+        var list = squares.tensors.map { ($0.name, $0.tensor) }
+        for (name, tensor) in own { list.append((name, try .full(tensor.shape, 0.5 * Double(batch.inputs.rowCount)))) }
+        return NamedTensors(list)
+    }
+}
+
+// MARK: stored forms
+
+extension OnlineLaplace.State {
+    var stored: Safetensors { StoredTrees.stored(["mean": mean, "precision": precision], ["method": IncrementalBayes.name, "inference": "laplace"]) }
+    init(_ stored: Safetensors) throws(AccrueError) {
+        self.init(mean: try NamedTensors(stored, prefix: "mean."), precision: try NamedTensors(stored, prefix: "precision."))
+    }
+}
+
+extension OnlineLaplace.Work {
+    var stored: Safetensors {
+        var trees = ["mean": mean, "precision": precision, "weights": weights, "first": first, "second": second]
+        trees["average"] = average
+        return StoredTrees.stored(trees, ["steps": String(steps), "averaged": String(averaged)])
+    }
+    init(_ stored: Safetensors) throws(AccrueError) {
+        self.init(
+            mean: try NamedTensors(stored, prefix: "mean."), precision: try NamedTensors(stored, prefix: "precision."),
+            weights: try NamedTensors(stored, prefix: "weights."), first: try NamedTensors(stored, prefix: "first."),
+            second: try NamedTensors(stored, prefix: "second."), steps: try StoredTrees.whole("steps", stored),
+            average: try StoredTrees.optional("average.", stored), averaged: try StoredTrees.whole("averaged", stored))
+    }
+}
+
+extension OnlineLaplace.Delta {
+    var stored: Safetensors {
+        var trees = ["weights": weights, "first": first, "second": second]
+        trees["average"] = average
+        return StoredTrees.stored(trees, ["steps": String(steps), "averaged": String(averaged)])
+    }
+    init(_ stored: Safetensors) throws(AccrueError) {
+        self.init(
+            weights: try NamedTensors(stored, prefix: "weights."), first: try NamedTensors(stored, prefix: "first."),
+            second: try NamedTensors(stored, prefix: "second."), steps: try StoredTrees.whole("steps", stored),
+            average: try StoredTrees.optional("average.", stored), averaged: try StoredTrees.whole("averaged", stored))
+    }
+}
+
+extension OnlineLaplace.Fisher {
+    var stored: Safetensors { StoredTrees.stored(["fisher": sums]) }
+    init(_ stored: Safetensors) throws(AccrueError) { self.init(sums: try NamedTensors(stored, prefix: "fisher.")) }
+}
