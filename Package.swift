@@ -67,6 +67,7 @@ if withEngine {
         layer("AccrueMethods", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
         tests("AccrueTensorTests", ["AccrueTensor", "AccrueCore"]),
         tests("AccrueBayesTests", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
+        tests("AccrueMethodsTests", ["AccrueMethods", "AccrueBayes", "AccrueTensor", "AccrueCore"]),
     ]
 }
 

@@ -14,6 +14,7 @@ struct Run: ParsableCommand {
 
     @Argument(help: "The pipeline file; it needs a 'source'.") var file: String
     @Flag(help: "Fail (exit 1) if a figure misses what 'expect' states.") var check = false
+    @Option(help: "Write the last version's posterior to this file (safetensors).") var out: String?
     @Flag(help: "One JSON line a version, and one with the figures at the end.") var json = false
     @Option(help: "The folder that relative data paths start from; else $ACCRUE_DATA, else the pipeline file's folder.") var data: String?
 
@@ -23,6 +24,7 @@ struct Run: ParsableCommand {
         _ = try RunDeclaration(parsing: declaration)
         let folder = data ?? ProcessInfo.processInfo.environment["ACCRUE_DATA"] ?? (file as NSString).deletingLastPathComponent
         var arguments = ["run", "--data", folder.isEmpty ? "." : folder]
+        if let out { arguments += ["--out", out] }
         if check { arguments.append("--check") }
         if json { arguments.append("--json") }
         try EngineProgram.become(arguments, input: declaration)

@@ -1,0 +1,122 @@
+import AccrueCore
+import AccrueMethods
+import AccrueTensor
+import Foundation
+
+/// A small problem for one method and one choice of settings: every law must hold for each.
+struct Scenario: Sendable, CustomStringConvertible {
+    var title: String
+    var method: String
+    var settings: JSONValue
+    var schema: Schema
+    /// `count` rows of this seed.
+    var rows: @Sendable (_ seed: UInt64, _ count: Int) throws -> Rows
+    var description: String { title }
+
+    func pipeline(shards: Int = 2, sweeps: Int = 1, chunks: Int = 1) -> PipelineDeclaration {
+        PipelineDeclaration(
+            name: "scenario", method: method, seed: 5, schema: schema, settings: settings, round: .init(chunks: chunks), shards: shards, sweeps: sweeps)
+    }
+
+    func make() throws -> any OpaqueMethod { try MethodCatalog.standard.make(pipeline()) }
+
+    /// All versions' states of a run over `count` rows in chunks.
+    func run(rows count: Int = 240, chunk: Int = 120, shards: Int = 2, sweeps: Int = 1) throws -> [Data] {
+        let rows = try rows(1, count), count = rows.count
+        let chunks = stride(from: 0, to: count, by: chunk).map { $0..<min(count, $0 + chunk) }
+        var states: [Data] = []
+        let run = LocalRun(pipeline: pipeline(shards: shards, sweeps: sweeps), method: try make(), rows: rows, chunks: chunks)
+        _ = try run.run { (version) throws(AccrueError) in states.append(version.state) }
+        return states
+    }
+
+    static let all: [Scenario] = linear + networks
+
+    static let linear: [Scenario] = ["full", "diagonal"].map { family in
+        Scenario(
+            title: "IncrementalBayes, linear, \(family)", method: "IncrementalBayes",
+            settings: ["model": ["kind": "linear"], "likelihood": ["kind": "gaussian", "noisePrecision": 4], "inference": "variational", "family": .string(family)],
+            schema: regression, rows: regressionRows)
+    }
+
+    static let networks: [Scenario] = [
+        Scenario(
+            title: "IncrementalBayes, mlp, laplace, softmax", method: "IncrementalBayes",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 8, "batch": 20, "fisherRows": 60], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "IncrementalBayes, mlp, variational, softmax", method: "IncrementalBayes",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "inference": "variational", "epochs": 20, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]),
+            rows: blobs),
+        Scenario(
+            title: "IncrementalBayes, linear, laplace, bernoulli", method: "IncrementalBayes",
+            settings: ["model": ["kind": "linear"], "likelihood": ["kind": "bernoulli"], "epochs": 10, "batch": 20, "learningRate": 0.05], schema: classes(2, [2]),
+            rows: { try labelled($0, $1, classes: 2, shape: [2], spread: 1) }),
+        Scenario(
+            title: "IncrementalBayes, mlp, laplace, learned noise", method: "IncrementalBayes",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 20, "batch": 20, "learningRate": 0.01], schema: regression, rows: regressionRows),
+        Scenario(
+            title: "IncrementalBayes, mlp, variational, learned noise", method: "IncrementalBayes",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "inference": "variational", "epochs": 20, "batch": 20, "learningRate": 0.01], schema: regression,
+            rows: regressionRows),
+        Scenario(
+            title: "IncrementalBayes, conv3, laplace", method: "IncrementalBayes",
+            settings: ["model": ["kind": "conv3", "widths": [4, 4, 4]], "epochs": 6, "batch": 20, "learningRate": 0.01, "fisherRows": 40], schema: classes(2, [1, 8, 8]),
+            rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
+            title: "IncrementalBayes, lenet5, variational", method: "IncrementalBayes",
+            settings: ["model": ["kind": "lenet5"], "inference": "variational", "epochs": 2, "batch": 20], schema: classes(2, [16, 16]),
+            rows: { try labelled($0, min($1, 80), classes: 2, shape: [16, 16], spread: 0.7) }),
+        Scenario(
+            title: "WeightAveraging, mlp", method: "WeightAveraging",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 8, "batch": 20, "collectEvery": 4, "window": 30], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "WeightAveraging, conv3 with batch norm", method: "WeightAveraging",
+            settings: ["model": ["kind": "conv3", "widths": [4, 4, 4], "batchNorm": true], "epochs": 6, "batch": 20, "collectEvery": 2], schema: classes(2, [1, 8, 8]),
+            rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
+            title: "WeightAveraging, linear, learned noise", method: "WeightAveraging",
+            settings: ["model": ["kind": "linear"], "epochs": 10, "batch": 20], schema: regression, rows: regressionRows),
+    ]
+
+    static let regression = Schema([
+        TensorSchema("inputs", role: .input, dtype: .f32, shape: [2]), TensorSchema("targets", role: .target, dtype: .f32, shape: []),
+    ])
+
+    static func classes(_ count: Int, _ shape: [Int]) -> Schema {
+        Schema([
+            TensorSchema("inputs", role: .input, dtype: .f32, shape: shape),
+            TensorSchema("targets", role: .target, dtype: .u8, shape: [], classes: (0..<count).map { "c\($0)" }),
+        ])
+    }
+
+    /// y = 1 + 2 x₀ − x₁ + noise of standard deviation ½.
+    static let regressionRows: @Sendable (UInt64, Int) throws -> Rows = { seed, count in
+        let key = RandomKey(seed: seed).folding("regression")
+        let x = try key.folding(0).normal([count, 2]).floats(), noise = try key.folding(1).normal([count]).floats()
+        let y = (0..<count).map { (row: Int) -> Float in
+            let signal: Float = 1 + 2 * x[2 * row] - x[2 * row + 1]
+            return signal + 0.5 * noise[row]
+        }
+        return try Rows(
+            ["inputs": TensorBytes(x, shape: [count, 2]), "targets": TensorBytes(y, shape: [count])], schema: regression, while: "testing")
+    }
+
+    static let blobs: @Sendable (UInt64, Int) throws -> Rows = { try labelled($0, $1, classes: 3, shape: [2], spread: 0.5) }
+
+    /// One random centre a class, the same for every seed, and noise around it.
+    static func labelled(_ seed: UInt64, _ count: Int, classes: Int, shape: [Int], spread: Float) throws -> Rows {
+        let width = shape.reduce(1, *)
+        let centres = try RandomKey(seed: 77).normal([classes, width]).floats()
+        let key = RandomKey(seed: seed).folding("labelled")
+        let noise = try key.normal([count, width]).floats()
+        var inputs: [Float] = [], labels: [UInt8] = []
+        for row in 0..<count {
+            let label = row % classes
+            labels.append(UInt8(label))
+            for column in 0..<width { inputs.append(centres[label * width + column] + spread * noise[row * width + column]) }
+        }
+        return try Rows(
+            ["inputs": TensorBytes(inputs, shape: [count] + shape), "targets": TensorBytes(labels, shape: [count])], schema: Self.classes(classes, shape),
+            while: "testing")
+    }
+}
