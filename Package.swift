@@ -46,7 +46,7 @@ var targets: [Target] = [
     tests("AccrueCoreTests", ["AccrueCore", "AccrueTesting"]),
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
     tests("AccrueProcessTests", ["accrue"]),
-    tests("AccrueWireTests", ["AccrueWire", "AccrueCore"]),
+    tests("AccrueWireTests", ["AccrueWire", "AccrueCore", "CZeroMQ"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
     tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
 ]

@@ -1,0 +1,126 @@
+import AccrueCore
+import CZeroMQ
+import Foundation
+import Glibc
+
+/// One libzmq socket: options, frames in, frames out. Used by one thread at a time; made on any thread and then handed to the loop's.
+struct RawSocket: @unchecked Sendable {
+    enum Sent { case sent, full, unreachable, failed }
+
+    let handle: UnsafeMutableRawPointer
+
+    /// - Throws: `unavailable` when libzmq has no socket left.
+    init(_ context: UnsafeMutableRawPointer, kind: Int32, highWaterMark: Int) throws(AccrueError) {
+        guard let handle = zmq_socket(context, kind) else { throw Self.error("making a socket") }
+        self.handle = handle
+        set(ZMQ_LINGER, 0)
+        set(ZMQ_SNDHWM, Int32(highWaterMark))
+        set(ZMQ_RCVHWM, Int32(highWaterMark))
+        set(ZMQ_RECONNECT_IVL, 100)
+        set(ZMQ_RECONNECT_IVL_MAX, 1_000)
+        set(ZMQ_HANDSHAKE_IVL, 10_000)
+        var largest = Int64(Limits.frameBytesMax)
+        zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &largest, MemoryLayout<Int64>.size)
+        if kind == ZMQ_ROUTER {
+            set(ZMQ_ROUTER_MANDATORY, 1)
+            // A peer that reconnects before its old connection is seen to be gone takes its identity over.
+            set(ZMQ_ROUTER_HANDOVER, 1)
+        }
+        if kind == ZMQ_ROUTER || kind == ZMQ_DEALER {
+            // TCP notices a vanished host only after minutes.
+            set(ZMQ_HEARTBEAT_IVL, 2_000)
+            set(ZMQ_HEARTBEAT_TIMEOUT, 6_000)
+        }
+    }
+
+    func set(_ option: Int32, _ value: Int32) {
+        var value = value
+        zmq_setsockopt(handle, option, &value, MemoryLayout<Int32>.size)
+    }
+
+    @discardableResult
+    func set(_ option: Int32, bytes: Data) -> Bool {
+        bytes.withUnsafeBytes { zmq_setsockopt(handle, option, $0.baseAddress, $0.count) } == 0
+    }
+
+    @discardableResult
+    func set(_ option: Int32, text: String) -> Bool { zmq_setsockopt(handle, option, text, text.utf8.count) == 0 }
+
+    /// - Returns: the endpoint with wildcards resolved.
+    /// - Throws: `invalidInput` for a malformed endpoint, `unavailable` when it cannot be bound.
+    func bind(_ endpoint: String) throws(AccrueError) -> String {
+        try Self.check(endpoint)
+        guard zmq_bind(handle, endpoint) == 0 else { throw Self.error("binding \(endpoint)") }
+        var text = [CChar](repeating: 0, count: 512)
+        var count = text.count
+        guard zmq_getsockopt(handle, ZMQ_LAST_ENDPOINT, &text, &count) == 0 else { return endpoint }
+        return String(decoding: text.prefix(max(0, count - 1)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+
+    func connect(_ endpoint: String) throws(AccrueError) {
+        try Self.check(endpoint)
+        guard zmq_connect(handle, endpoint) == 0 else { throw Self.error("connecting to \(endpoint)") }
+    }
+
+    func close() { zmq_close(handle) }
+
+    /// Sends all frames or none, without waiting.
+    func send(_ frames: [Data]) -> Sent {
+        for (index, frame) in frames.enumerated() {
+            let flags = ZMQ_DONTWAIT | (index + 1 < frames.count ? ZMQ_SNDMORE : 0)
+            var status: Int32
+            repeat {
+                status = frame.withUnsafeBytes { zmq_send(handle, $0.baseAddress, $0.count, flags) }
+            } while status < 0 && zmq_errno() == EINTR
+            if status < 0 {
+                // Only the first frame can be refused for want of room: libzmq takes a multipart message whole.
+                guard index == 0 else { return .failed }
+                switch zmq_errno() {
+                case EAGAIN: return .full
+                case EHOSTUNREACH: return .unreachable
+                default: return .failed
+                }
+            }
+        }
+        return .sent
+    }
+
+    /// The next message's frames, nil when none waits. Frames beyond `framesMax` are dropped and counted in `excess`.
+    func receive(framesMax: Int) -> (frames: [Data], excess: Int)? {
+        var frames: [Data] = []
+        var excess = 0
+        var message = zmq_msg_t()
+        while true {
+            zmq_msg_init(&message)
+            defer { zmq_msg_close(&message) }
+            guard zmq_msg_recv(&message, handle, ZMQ_DONTWAIT) >= 0 else {
+                if zmq_errno() == EINTR { continue }
+                return nil
+            }
+            if frames.count < framesMax {
+                let count = zmq_msg_size(&message)
+                frames.append(zmq_msg_data(&message).map { Data(bytes: $0, count: count) } ?? Data())
+            } else {
+                excess += 1
+            }
+            if zmq_msg_more(&message) == 0 { return (frames, excess) }
+        }
+    }
+
+    private static func check(_ endpoint: String) throws(AccrueError) {
+        if endpoint.hasPrefix("ipc://"), endpoint.utf8.count - 6 > 107 {
+            throw AccrueError(
+                .invalidInput, while: "opening \(endpoint)", "the socket's path has \(endpoint.utf8.count - 6) bytes; the system allows 107",
+                hint: "choose a home with a shorter path")
+        }
+    }
+
+    static func error(_ operation: String) -> AccrueError {
+        let number = zmq_errno()
+        let reason = zmq_strerror(number).map { String(cString: $0) } ?? "error \(number)"
+        let malformed = number == EINVAL || number == EPROTONOSUPPORT || number == ENODEV
+        return AccrueError(
+            malformed ? .invalidInput : .unavailable, while: operation, reason,
+            hint: malformed ? "endpoints look like ipc:///path or tcp://host:port" : "check that no other process uses the endpoint and that its directory exists")
+    }
+}
