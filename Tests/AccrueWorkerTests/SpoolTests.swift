@@ -175,6 +175,21 @@ struct SpoolTests {
         #expect(try await Self.put(spool, 1).1 == .written)
     }
 
+    @Test("what was dropped stays dropped after opening again; what was pushed again after that is there")
+    func droppedForGood() async throws {
+        let folder = try Folder()
+        let spool = try folder.open()
+        var keys: [SpoolKey] = []
+        for number in 0..<4 { keys.append(try await Self.put(spool, number).0) }
+        spool.drop(keys[1])
+        spool.drop(keys[2])
+        #expect(try await Self.put(spool, 2).1 == .written)
+        spool.stop()
+        let again = try folder.open()
+        #expect(Set(again.items().map(\.key)) == [keys[0], keys[2], keys[3]])
+        #expect(try again.bytes(of: keys[2]) == Self.bytes(2))
+    }
+
     @Test("a stopped spool refuses, after it has finished what it was given")
     func stopped() async throws {
         let folder = try Folder()

@@ -43,8 +43,23 @@ public struct LeaseExecution: Sendable {
         self.shouldStop = shouldStop
     }
 
+    /// Whether everything is there that the phase needs; `perform` asks it too.
+    /// - Throws: `invalidInput` naming what is missing.
+    public func check(_ inputs: LeaseInputs) throws(AccrueError) {
+        let phase = task.identity.phase
+        switch phase {
+        case .initial: return
+        case .score: if inputs.base == nil { throw incomplete("the last version's state") }
+        case .fit, .merge: if inputs.work == nil, inputs.base == nil { throw incomplete("the last version's state or the merged work") }
+        case .statistics, .finish: if inputs.work == nil { throw incomplete("the merged work") }
+        }
+        if phase == .score || phase == .fit || phase == .statistics, inputs.rows.isEmpty || inputs.rows.count != task.rows.count { throw incomplete("its rows") }
+        if inputs.parts.count != task.parts.count || (phase == .merge && inputs.parts.count != task.shards) { throw incomplete("one part a shard") }
+    }
+
     /// - Throws: what the method throws; its `position` is set when all rows are of one chunk. `invalidInput` when the task or its inputs are incomplete.
     public func perform(_ inputs: LeaseInputs) throws(AccrueError) -> Product {
+        try check(inputs)
         do { return try step(inputs) } catch {
             var error = error
             let positions = Set(task.rows.map(\.position))
@@ -71,7 +86,6 @@ public struct LeaseExecution: Sendable {
             let fit = try method.fit(work, to: inputs.rows, round: here, key: keys.fit(sweep: identity.sweep, shard: identity.shard))
             return Product(blob: fit.delta, kind: .delta, report: fit.report)
         case .merge:
-            guard inputs.parts.count == task.shards, task.parts.count == task.shards else { throw incomplete("one delta a shard") }
             let deltas = zip(inputs.parts, task.parts).map { (delta: $0, rows: $1.rows) }
             let here = round(sweep: identity.sweep, keys)
             return Product(blob: try method.merge(deltas, into: try work(inputs, keys), round: here, key: keys.merge(sweep: identity.sweep)), kind: .work)

@@ -36,7 +36,8 @@ public final class Spool: Sendable {
     struct Append: Sendable {
         var record: SpoolRecord
         var payload: Data
-        var completion: Completion
+        /// Nil for the record of a drop, for which nobody waits.
+        var completion: Completion?
     }
 
     private struct Shared {
@@ -140,9 +141,14 @@ public final class Spool: Sendable {
         let (dropped, empty) = shared.withLock { shared -> (Bool, SpoolSegment?) in
             guard let entry = shared.entries[key], shared.pins[key] == nil, !(onlyUnknown && entry.isKnown) else { return (false, nil) }
             shared.entries[key] = nil
-            return (true, Self.release(entry.segment.number, &shared))
+            let empty = Self.release(entry.segment.number, &shared)
+            if empty == nil, !shared.isStopped {
+                shared.waiting.append(Append(record: SpoolRecord(dropping: entry.item), payload: Data(), completion: nil))
+            }
+            return (true, empty)
         }
         empty?.delete()
+        if dropped { wake.signal() }
         return dropped
     }
 
@@ -197,17 +203,21 @@ extension Spool {
         }
         let empty = shared.withLock { shared in
             let numbers = shared.live.filter { $0.value <= 0 }.map(\.key)
-            return numbers.compactMap { number in
+            let empty = numbers.compactMap { number in
                 shared.live[number] = nil
                 return shared.segments.removeValue(forKey: number)
             }
+            // The last one is gone on with, so that what is dropped from now on can be noted.
+            shared.writing = shared.segments.keys.max()
+            return empty
         }
         for segment in empty { segment.delete() }
     }
 
     private static func enter(_ record: SpoolRecord, _ segment: SpoolSegment, _ offset: Int, _ byteCount: Int, _ shared: inout Shared) {
-        // A chunk that was dropped and pushed again may stand in two segments; the later one counts.
-        if let old = shared.entries[record.key] { shared.live[old.segment.number, default: 1] -= 1 }
+        // A chunk that was dropped and pushed again may stand in two places; the later one counts.
+        if let old = shared.entries.removeValue(forKey: record.key) { shared.live[old.segment.number, default: 1] -= 1 }
+        if record.isDrop == true { return }
         shared.entries[record.key] = Entry(
             item: Item(incarnation: record.incarnation, chunk: record.chunk), segment: segment, offset: offset, byteCount: byteCount)
         shared.live[segment.number, default: 0] += 1
@@ -231,17 +241,23 @@ extension Spool {
         }
         guard !batch.isEmpty else { return !isStopped }
         var written: [Written] = []
-        var outcomes: [(Completion, Result<Stored, AccrueError>)] = []
+        var outcomes: [(Completion?, Result<Stored, AccrueError>)] = []
         var keys: Set<SpoolKey> = []
         do throws(AccrueError) {
             for append in batch {
                 let key = append.record.key
+                if append.completion == nil {
+                    // No segment is begun for it, and a disk may have no room: then the coordinator says again that the bytes may go.
+                    guard let segment = shared.withLock({ shared in shared.writing.flatMap { shared.segments[$0] } }) else { continue }
+                    do throws(AccrueError) { _ = try place(append, in: segment) } catch where error.code == .limitExceeded {}
+                    continue
+                }
                 guard !keys.contains(key), !holds(key) else {
                     outcomes.append((append.completion, .success(.present)))
                     continue
                 }
                 do throws(AccrueError) {
-                    written.append(try place(append))
+                    written.append(try place(append, in: try currentSegment()))
                     keys.insert(key)
                     outcomes.append((append.completion, .success(.written)))
                 } catch where error.code == .limitExceeded {
@@ -252,21 +268,20 @@ extension Spool {
         } catch {
             shared.withLock { $0.isStopped = true }
             fatal(error)
-            for append in batch { append.completion(.failure(Self.stopped)) }
+            for append in batch { append.completion?(.failure(Self.stopped)) }
             return false
         }
         shared.withLock { shared in
             for write in written { Self.enter(write.append.record, write.segment, write.offset, write.append.payload.count, &shared) }
         }
-        for (completion, outcome) in outcomes { completion(outcome) }
+        for (completion, outcome) in outcomes { completion?(outcome) }
         return true
     }
 
     /// Writes one record behind the others.
     /// - Throws: `limitExceeded` when the disk has no room (nothing of the record is left), other codes when the disk fails.
-    private func place(_ append: Append) throws(AccrueError) -> Written {
+    private func place(_ append: Append, in segment: SpoolSegment) throws(AccrueError) -> Written {
         let head = try append.record.head(payloadBytes: append.payload.count)
-        let segment = try currentSegment()
         let start = SpoolRecord.aligned(segment.byteCount)
         let bytes = head.count + SpoolRecord.aligned(append.payload.count)
         do {

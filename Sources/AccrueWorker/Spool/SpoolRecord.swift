@@ -17,6 +17,8 @@ struct SpoolRecord: Codable, Equatable {
     var chunk: LogEntry.Chunk
     /// SHA-256 of the payload.
     var checksum: ContentHash
+    /// True: the chunk was dropped here; there is no payload. Such a record may be lost, then the coordinator is asked again.
+    var isDrop: Bool?
 
     var key: SpoolKey { SpoolKey(incarnation: incarnation, identity: chunk.identity) }
 
@@ -54,6 +56,11 @@ struct SpoolRecord: Codable, Equatable {
         self.incarnation = incarnation
         self.chunk = chunk
         self.checksum = checksum
+    }
+
+    init(dropping item: Spool.Item) {
+        self.init(incarnation: item.incarnation, chunk: item.chunk, checksum: ContentHash(of: Data()))
+        isDrop = true
     }
 
     private static func fixedPart(descriptionBytes: Int, payloadBytes: Int) -> Data {

@@ -1,0 +1,274 @@
+import AccrueCore
+import AccrueWire
+import Foundation
+import Synchronization
+
+/// Takes pushes: checks them, stores them, announces them, and acknowledges them only when they are on disk here and in the coordinator's log.
+///
+/// Nothing of it runs on the sockets' thread: checking has a thread of its own, so have the disk and the reading for other workers. Pushes are
+/// checked, stored and announced in the order in which they came.
+final class Ingest: Sendable {
+    /// Bytes of pushes that may be under way; one push is always taken.
+    static let bytesMax = 512 << 20
+    static let requestsMax = 4_096
+    static let fetchesMax = 1_024
+
+    /// A request that was not answered yet; the same sent again meanwhile is not done twice.
+    private struct Request: Hashable, Sendable {
+        var peer: Peer
+        var id: String
+    }
+
+    private struct Shared {
+        var underWay: [Request: Int] = [:]
+        var bytes = 0
+        var isClosed = false
+        var drained: [CheckedContinuation<Void, Never>] = []
+    }
+
+    private let worker: String
+    private let spool: Spool
+    private let pipelines: KnownPipelines
+    private let control: Requester
+    private let send: @Sendable (Message, Peer) -> Void
+    private let checking = WorkThreads("ingest")
+    private let reading = WorkThreads("fetch")
+    private let shared = Mutex(Shared())
+    private let pieces = Mutex(PieceAssembly(bytesMax: Limits.chunkBytesMax, openBytesMax: 2 * Limits.chunkBytesMax))
+
+    init(worker: String, spool: Spool, pipelines: KnownPipelines, control: Requester, send: @escaping @Sendable (Message, Peer) -> Void) {
+        self.worker = worker
+        self.spool = spool
+        self.pipelines = pipelines
+        self.control = control
+        self.send = send
+    }
+
+    /// Takes what came on the ingest socket; on the loop's thread.
+    func receive(_ incoming: Incoming) -> Intake {
+        guard let peer = incoming.peer else { return .taken }
+        let message = incoming.message
+        switch message.known {
+        case .push:
+            guard let id = message.id else {
+                let error = AccrueError(.invalidInput, while: "taking a push", "the header has no 'id'", hint: "see ops/PROTOCOL.md")
+                send(.refuse(nil, error), peer)
+                return .taken
+            }
+            let request = Request(peer: peer, id: id)
+            let bytes = message.payload.reduce(0) { $0 + $1.count }
+            let intake = shared.withLock { shared -> Intake? in
+                if shared.isClosed { return .busy }
+                if shared.underWay[request] != nil { return .taken }
+                guard shared.underWay.isEmpty || (shared.bytes + bytes <= Self.bytesMax && shared.underWay.count < Self.requestsMax) else { return .busy }
+                shared.underWay[request] = bytes
+                shared.bytes += bytes
+                return nil
+            }
+            if let intake { return intake }
+            checking.submit { [weak self] in self?.push(message, request, isCurrent: false) }
+            return .taken
+        case .fetch:
+            guard reading.waiting < Self.fetchesMax else { return .busy }
+            reading.submit { [weak self] in self?.fetch(message, peer) }
+            return .taken
+        default:
+            let error = AccrueError(
+                .invalidInput, while: "taking '\(message.verb)'", "an ingest socket understands push and fetch", hint: "send it to the coordinator's control socket")
+            send(.refuse(message.id, error), peer)
+            return .taken
+        }
+    }
+
+    /// Refuses pushes from now on, and returns when those under way are answered, or after a while.
+    func close(patienceMs: Int) async {
+        shared.withLock { $0.isClosed = true }
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { await self.drained() }
+            group.addTask { try? await Task.sleep(for: .milliseconds(patienceMs)) }
+            await group.next()
+            // The other one must end too.
+            self.shared.withLock { shared in
+                for continuation in shared.drained { continuation.resume() }
+                shared.drained = []
+            }
+            group.cancelAll()
+        }
+    }
+
+    private func drained() async {
+        await withCheckedContinuation { continuation in
+            let isEmpty = shared.withLock { shared in
+                if !shared.underWay.isEmpty { shared.drained.append(continuation) }
+                return shared.underWay.isEmpty
+            }
+            if isEmpty { continuation.resume() }
+        }
+    }
+
+    private func answer(_ request: Request, _ message: Message) {
+        send(message, request.peer)
+        let drained = shared.withLock { shared -> [CheckedContinuation<Void, Never>] in
+            shared.bytes -= shared.underWay.removeValue(forKey: request) ?? 0
+            guard shared.underWay.isEmpty else { return [] }
+            defer { shared.drained = [] }
+            return shared.drained
+        }
+        for continuation in drained { continuation.resume() }
+    }
+
+    private func refuse(_ request: Request, _ error: AccrueError) { answer(request, .refuse(request.id, error)) }
+}
+
+// Pushes.
+extension Ingest {
+    /// - Parameter isCurrent: the pipelines were asked for after this push came.
+    private func push(_ message: Message, _ request: Request, isCurrent: Bool) {
+        do throws(AccrueError) {
+            let push = try message.read(Push.self)
+            let operation = "taking a chunk of pipeline '\(push.pipeline)'"
+            if let key = push.key, key.isEmpty || key.utf8.count > Limits.keyBytesMax {
+                throw AccrueError(
+                    .limitExceeded, while: operation, "the key has \(key.utf8.count) bytes; 1 to \(Limits.keyBytesMax) are allowed", hint: "choose a shorter key, or none")
+            }
+            guard let pipeline = pipelines[push.pipeline] else {
+                guard !isCurrent else {
+                    throw AccrueError(.notFound, while: operation, "there is no such pipeline", hint: "see 'accrue pipeline list', or apply it first")
+                }
+                return pipelines.refresh { [weak self] error in
+                    guard let self else { return }
+                    if let error { return refuse(request, error) }
+                    checking.submit { [weak self] in self?.push(message, request, isCurrent: true) }
+                }
+            }
+            guard let bytes = try whole(push, message, request) else { return }
+            do {
+                let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: operation)
+                store(chunk, bytes, pipeline, request)
+            } catch {
+                // A pipeline deleted and made anew may have another schema than the one known here.
+                guard !isCurrent else { throw error }
+                pipelines.refresh { [weak self] failure in
+                    guard let self else { return }
+                    guard failure == nil, let now = pipelines[push.pipeline], now.incarnation != pipeline.incarnation else { return refuse(request, error) }
+                    checking.submit { [weak self] in self?.again(bytes, push, now, request) }
+                }
+            }
+        } catch { refuse(request, error) }
+    }
+
+    private func again(_ bytes: Data, _ push: Push, _ pipeline: PipelineRecord, _ request: Request) {
+        do throws(AccrueError) {
+            let operation = "taking a chunk of pipeline '\(push.pipeline)'"
+            store(try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: operation), bytes, pipeline, request)
+        } catch { refuse(request, error) }
+    }
+
+    /// The chunk's bytes; nil while pieces are missing (the piece is answered then).
+    private func whole(_ push: Push, _ message: Message, _ request: Request) throws(AccrueError) -> Data? {
+        guard let offset = push.offset else {
+            let bytes = message.payload.count == 1 ? message.payload[0] : Data(message.payload.joined())
+            if let hash = push.hash, ContentHash(of: bytes) != hash {
+                throw AccrueError(.corrupt, while: "taking a chunk of pipeline '\(push.pipeline)'", "the bytes do not have the SHA-256 that came with them", hint: "send it again")
+            }
+            return bytes
+        }
+        guard let total = push.totalBytes, let hash = push.hash, message.payload.count == 1 else {
+            throw AccrueError(
+                .invalidInput, while: "taking a piece for pipeline '\(push.pipeline)'", "a piece needs totalBytes, hash and one payload frame", hint: "see ops/PROTOCOL.md")
+        }
+        let scope = "\(request.peer) \(push.pipeline) \(push.key ?? "")"
+        let progress = try pieces.withLock { pieces throws(AccrueError) in
+            try pieces.add(message.payload[0], offset: offset, totalBytes: total, hash: hash, scope: scope, at: .now())
+        }
+        switch progress {
+        case .whole(let bytes): return bytes
+        case .partial(let received):
+            answer(request, try .reply(message.id, encoding: PieceReply(complete: false, received: received)))
+            return nil
+        }
+    }
+
+    private static func check(_ bytes: Data, key: String?, schema: Schema, while operation: String) throws(AccrueError) -> LogEntry.Chunk {
+        let tensors: [String: TensorBytes]
+        do { tensors = try Safetensors.decode(bytes).tensors } catch {
+            throw AccrueError(error.code, while: operation, error.problem, hint: error.hint)
+        }
+        let rows = try Rows(tensors, schema: schema, while: operation)
+        return LogEntry.Chunk(identity: rows.identity, key: key, rows: rows.count, bytes: bytes.count)
+    }
+
+    private func store(_ chunk: LogEntry.Chunk, _ bytes: Data, _ pipeline: PipelineRecord, _ request: Request) {
+        let key = SpoolKey(incarnation: pipeline.incarnation, identity: chunk.identity)
+        // From here until the answer the bytes must not go, whatever was decided about an earlier push of them.
+        spool.pin(key)
+        spool.append(chunk, incarnation: pipeline.incarnation, bytes: bytes) { [weak self] result in
+            guard let self else { return }
+            switch result {
+            case .success: announce(chunk, key, pipeline, request)
+            case .failure(let error):
+                spool.unpin(key)
+                refuse(request, error)
+            }
+        }
+    }
+
+    private func announce(_ chunk: LogEntry.Chunk, _ key: SpoolKey, _ pipeline: PipelineRecord, _ request: Request) {
+        let announce = Announce(worker: worker, pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, chunk: chunk)
+        let message: Message
+        do { message = try Message(.announce, encoding: announce) } catch {
+            spool.unpin(key)
+            return refuse(request, error)
+        }
+        // Not patient: the coordinator's "busy" is the producer's to obey.
+        control.request(message, timeoutMs: 10_000, patient: false) { [weak self] result in
+            guard let self else { return }
+            do throws(AccrueError) {
+                let acknowledgement = try result.get().read(Acknowledgement.self)
+                spool.markKnown(key)
+                spool.unpin(key)
+                answer(request, try .reply(request.id, encoding: acknowledgement))
+            } catch {
+                spool.unpin(key)
+                switch error.code {
+                // Never to be in the log; what was kept for it would come back with the next inventory.
+                case .conflict, .notFound, .invalidInput, .limitExceeded: spool.drop(key, onlyUnknown: true)
+                default: break
+                }
+                if error.code == .notFound { refuseUnknown(request, error, pipeline) } else { refuse(request, error) }
+            }
+        }
+    }
+}
+
+extension Ingest {
+    /// The coordinator does not know the incarnation: the pipeline is gone, or was made anew since this worker last heard.
+    private func refuseUnknown(_ request: Request, _ error: AccrueError, _ old: PipelineRecord) {
+        let name = old.declaration.name
+        pipelines.refresh { [weak self] _ in
+            guard let self else { return }
+            guard let now = pipelines[name], now.incarnation != old.incarnation else { return refuse(request, error) }
+            let retry = AccrueError(
+                .unavailable, while: "taking a chunk of pipeline '\(name)'", "the pipeline was deleted and made anew just now", hint: "send it again", retryAfterMs: 50)
+            refuse(request, retry)
+        }
+    }
+}
+
+// Other workers' fetches.
+extension Ingest {
+    private func fetch(_ message: Message, _ peer: Peer) {
+        do throws(AccrueError) {
+            let fetch = try message.read(Fetch.self)
+            let key = SpoolKey(incarnation: fetch.incarnation, identity: fetch.identity)
+            let total = try spool.byteCount(of: key)
+            guard (0...total).contains(fetch.offset), (0...Limits.pieceBytesMax).contains(fetch.length) else {
+                throw AccrueError(
+                    .invalidInput, while: "reading chunk \(fetch.identity.short)", "\(fetch.length) bytes at \(fetch.offset) of \(total)",
+                    hint: "ask for at most \(Limits.pieceBytesMax) bytes inside the chunk")
+            }
+            let bytes = try spool.bytes(of: key, range: fetch.offset..<min(total, fetch.offset + fetch.length))
+            send(try .reply(message.id, encoding: RangeReply(totalBytes: total), payload: [bytes]), peer)
+        } catch { send(.refuse(message.id, error), peer) }
+    }
+}

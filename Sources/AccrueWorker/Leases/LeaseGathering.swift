@@ -1,0 +1,121 @@
+import AccrueCore
+import AccrueWire
+import Foundation
+import Synchronization
+
+/// Gathers what a lease needs: blobs from the coordinator, rows from the own spool or from a worker that holds them.
+final class LeaseGathering: Sendable {
+    /// Blobs kept, in bytes; rows kept, in bytes.
+    static let cacheBytesMax = 256 << 20
+    private static let peersMax = 64
+
+    private let spool: Spool
+    private let loop: SocketLoop
+    private let bulk: @Sendable () throws(AccrueError) -> Requester
+    private let threads: WorkThreads
+    private let blobs = RecentlyUsed<ContentHash, Data>(costMax: cacheBytesMax)
+    private let chunks = RecentlyUsed<SpoolKey, Rows>(costMax: cacheBytesMax)
+    private struct Peers {
+        var requesters: [String: Requester] = [:]
+        var number = 0
+    }
+    private let peers = Mutex(Peers())
+
+    /// - Parameter threads: where bytes are decoded and checked.
+    init(spool: Spool, loop: SocketLoop, threads: WorkThreads, bulk: @escaping @Sendable () throws(AccrueError) -> Requester) {
+        self.spool = spool
+        self.loop = loop
+        self.threads = threads
+        self.bulk = bulk
+    }
+
+    /// - Parameter progress: called after each thing that is there.
+    /// - Throws: `unavailable` when something could not be had from anywhere; with `position` when it is a chunk's rows.
+    func inputs(of task: LeaseTask, progress: @Sendable () -> Void) async throws(AccrueError) -> LeaseInputs {
+        var inputs = LeaseInputs()
+        if let work = task.work { inputs.work = try await blob(work) } else if let base = task.base { inputs.base = try await blob(base) }
+        if task.identity.phase == .score, inputs.base == nil, let base = task.base { inputs.base = try await blob(base) }
+        progress()
+        var whole: [ContentHash: Rows] = [:]
+        for range in task.rows {
+            let rows: Rows
+            if let known = whole[range.identity] { rows = known } else {
+                rows = try await chunk(range, task)
+                whole[range.identity] = rows
+            }
+            guard range.firstRow >= 0, range.rows > 0, range.firstRow + range.rows <= rows.count else {
+                throw AccrueError(
+                    .invalidInput, while: "gathering rows of chunk \(range.identity.short)",
+                    "rows \(range.firstRow) to \(range.firstRow + range.rows) of \(rows.count)", position: range.position)
+            }
+            inputs.rows.append(rows.rows(range.firstRow..<range.firstRow + range.rows))
+            progress()
+        }
+        for part in task.parts {
+            inputs.parts.append(try await blob(part.blob))
+            progress()
+        }
+        return inputs
+    }
+
+    /// Puts what a lease made at the coordinator; this worker keeps it at hand.
+    func put(_ bytes: Data, kind: BlobPut.Kind) async throws(AccrueError) -> ContentHash {
+        let hash = try await bulk().putBlob(bytes, kind: kind)
+        blobs.insert(bytes, for: hash, cost: bytes.count)
+        return hash
+    }
+
+    private func blob(_ hash: ContentHash) async throws(AccrueError) -> Data {
+        if let known = blobs[hash] { return known }
+        let bytes = try await bulk().getBlob(hash)
+        blobs.insert(bytes, for: hash, cost: bytes.count)
+        return bytes
+    }
+
+    private func chunk(_ range: RowRange, _ task: LeaseTask) async throws(AccrueError) -> Rows {
+        let key = SpoolKey(incarnation: task.identity.incarnation, identity: range.identity)
+        if let known = chunks[key] { return known }
+        var last = AccrueError(
+            .unavailable, while: "gathering rows of chunk \(range.identity.short)", "no worker is known to hold it", hint: "start the worker that took it",
+            position: range.position)
+        func take(_ bytes: Data) async throws(AccrueError) -> Rows {
+            let rows = try await threads.run { Self.decode(bytes, range, task.declaration.schema) }.get()
+            chunks.insert(rows, for: key, cost: bytes.count)
+            return rows
+        }
+        if spool.holds(key) {
+            do { return try await take(try spool.bytes(of: key)) } catch { last = error }
+        }
+        for endpoint in task.locations[range.identity.hex] ?? [] {
+            do { return try await take(try await peer(endpoint).fetchChunk(range.identity, incarnation: key.incarnation, timeoutMs: 10_000)) } catch {
+                last = error
+                if error.code == .unavailable { peers.withLock { _ = $0.requesters.removeValue(forKey: endpoint) } }
+            }
+        }
+        last.position = range.position
+        throw last
+    }
+
+    private static func decode(_ bytes: Data, _ range: RowRange, _ schema: Schema) -> Result<Rows, AccrueError> {
+        let operation = "reading chunk \(range.identity.short)"
+        do throws(AccrueError) {
+            let rows = try Rows(Safetensors.decode(bytes).tensors, schema: schema, while: operation)
+            guard rows.identity == range.identity else {
+                throw AccrueError(.corrupt, while: operation, "the bytes are those of another chunk (\(rows.identity.short))", hint: "check the disk of the worker that holds it")
+            }
+            return .success(rows)
+        } catch { return .failure(error) }
+    }
+
+    private func peer(_ endpoint: String) throws(AccrueError) -> Requester {
+        if let known = peers.withLock({ $0.requesters[endpoint] }) { return known }
+        let number = peers.withLock { peers in
+            if peers.requesters.count >= Self.peersMax { peers.requesters = [:] }
+            peers.number += 1
+            return peers.number
+        }
+        let requester = try Requester(loop, name: "peer-\(number)", to: endpoint, traffic: .bulk)
+        peers.withLock { $0.requesters[endpoint] = requester }
+        return requester
+    }
+}

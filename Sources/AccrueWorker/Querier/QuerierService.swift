@@ -1,0 +1,119 @@
+public import AccrueCore
+import AccrueWire
+import Foundation
+import Synchronization
+
+/// How a querier is started.
+public struct QuerierSettings: Sendable {
+    /// The coordinator's control endpoint.
+    public var coordinator: String
+    public var home: String
+    public var name: String
+    public var listen: String
+    public var advertise: String?
+
+    /// - Throws: `invalidInput` for a name that cannot be part of a file's name.
+    public init(coordinator: String, home: String, name: String = "querier", listen: String? = nil, advertise: String? = nil) throws(AccrueError) {
+        try WorkerSettings.check(name: name)
+        let home = URL(fileURLWithPath: home).standardizedFileURL.path
+        self.coordinator = coordinator
+        self.home = home
+        self.name = name
+        self.advertise = advertise
+        self.listen = listen ?? "ipc://\(home)/run/query.sock"
+    }
+}
+
+/// A querier: answers questions from the newest version of each pipeline, which it keeps loaded; learning never makes it wait.
+public struct QuerierService: Sendable {
+    public let settings: QuerierSettings
+    public let catalog: MethodCatalog
+    public let report: @Sendable (String) -> Void
+
+    public init(_ settings: QuerierSettings, catalog: MethodCatalog, report: @escaping @Sendable (String) -> Void) {
+        self.settings = settings
+        self.catalog = catalog
+        self.report = report
+    }
+
+    /// Runs until `end` returns.
+    /// - Throws: `conflict` when another querier runs in this home under this name, `unavailable` when the endpoint cannot be used.
+    public func run(until end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
+        let lock = try HomeLock(home: settings.home, name: "\(settings.name).lock")
+        defer { withExtendedLifetime(lock) {} }
+        let loop = try SocketLoop()
+        do { try await serve(loop, end) } catch {
+            loop.stop()
+            throw error
+        }
+        loop.stop(lingerMs: 500)
+    }
+
+    private func serve(_ loop: SocketLoop, _ end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
+        try WorkerSettings.prepare(settings.listen)
+        let desk = LateValue<QueryDesk>()
+        let bound = try loop.bind("query", at: settings.listen) { desk.value?.receive($0) ?? .busy }
+        let endpoint = WorkerSettings.advertised(settings.advertise, bound: bound)
+        let hello = Hello(role: .querier, name: settings.name, boot: UUID().uuidString, endpoint: endpoint)
+        let link = try CoordinatorLink(loop, coordinator: settings.coordinator, hello: hello, identity: "q-\(settings.name)", report: report)
+        let versions = ServedVersions(control: link.control, catalog: catalog, report: report) { () throws(AccrueError) in try link.bulk() }
+        desk.set(QueryDesk(versions: versions) { message, peer in try? loop.send(message, on: "query", to: peer) })
+        let hints = HintSubscription(loop)
+        let name = settings.name
+
+        // Not children of this task: a coordinator that does not answer must not hold up the end.
+        let (outcomes, outcome) = AsyncStream<AccrueError?>.makeStream()
+        let tasks = [
+            Task { await versions.run() },
+            Task {
+                do throws(AccrueError) {
+                    try await link.run {
+                        // Hints may be lost, so the newest versions are asked for at every heartbeat too.
+                        versions.look()
+                        return Heartbeat(worker: name)
+                    } joined: { welcome throws(AccrueError) in
+                        try hints.follow(welcome.endpoints.events) { versions.look() }
+                        try await versions.refresh()
+                    } heard: { _ in }
+                } catch { outcome.yield(error) }
+            },
+            Task {
+                await end()
+                outcome.yield(nil)
+            },
+        ]
+        let failure = await outcomes.first { _ in true } ?? nil
+        desk.value?.close()
+        link.stop()
+        versions.stop()
+        for task in tasks { task.cancel() }
+        if let failure { throw failure }
+    }
+}
+
+/// The subscription to the coordinator's hints, made anew when they come from elsewhere.
+private final class HintSubscription: Sendable {
+    private struct Current {
+        var endpoint = ""
+        var number = 0
+    }
+    private let loop: SocketLoop
+    private let current = Mutex(Current())
+
+    init(_ loop: SocketLoop) { self.loop = loop }
+
+    func follow(_ endpoint: String, _ hint: @escaping @Sendable () -> Void) throws(AccrueError) {
+        let numbers = current.withLock { current -> (old: Int, new: Int)? in
+            guard current.endpoint != endpoint else { return nil }
+            current.endpoint = endpoint
+            current.number += 1
+            return (current.number - 1, current.number)
+        }
+        guard let numbers else { return }
+        if numbers.old > 0 { loop.close("events-\(numbers.old)") }
+        try loop.subscribe("events-\(numbers.new)", to: endpoint) { _ in
+            hint()
+            return .taken
+        }
+    }
+}

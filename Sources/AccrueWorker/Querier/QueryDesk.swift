@@ -1,0 +1,89 @@
+import AccrueCore
+import AccrueWire
+import Foundation
+import Synchronization
+
+/// Takes queries and answers them on threads of their own.
+final class QueryDesk: Sendable {
+    /// Queries that may wait.
+    static let waitingMax = 1_000
+    private static let threads = 2
+
+    private let versions: ServedVersions
+    private let send: @Sendable (Message, Peer) -> Void
+    private let answering = WorkThreads("answering", count: threads)
+    private let isClosed = Mutex(false)
+
+    init(versions: ServedVersions, send: @escaping @Sendable (Message, Peer) -> Void) {
+        self.versions = versions
+        self.send = send
+    }
+
+    /// Takes what came on the query socket; on the loop's thread.
+    func receive(_ incoming: Incoming) -> Intake {
+        guard let peer = incoming.peer else { return .taken }
+        let message = incoming.message
+        guard message.known == .query else {
+            let error = AccrueError(
+                .invalidInput, while: "taking '\(message.verb)'", "a query socket understands query", hint: "send it to the coordinator's control socket")
+            send(.refuse(message.id, error), peer)
+            return .taken
+        }
+        guard !isClosed.withLock({ $0 }), answering.waiting < Self.waitingMax else { return .busy }
+        answering.submit { [weak self] in self?.take(message, peer) }
+        return .taken
+    }
+
+    /// Takes no more queries.
+    func close() { isClosed.withLock { $0 = true } }
+
+    private func take(_ message: Message, _ peer: Peer) {
+        do throws(AccrueError) {
+            let query = try message.read(QueryHeader.self)
+            if let version = versions.loaded(query.pipeline, at: query.at) { return try answer(query, message, version, peer) }
+            versions.load(query.pipeline, at: query.at) { [weak self] result in
+                guard let self else { return }
+                answering.submit { [weak self] in
+                    guard let self else { return }
+                    do throws(AccrueError) { try answer(query, message, try result.get(), peer) } catch { send(.refuse(message.id, error), peer) }
+                }
+            }
+        } catch { send(.refuse(message.id, error), peer) }
+    }
+
+    private func answer(_ query: QueryHeader, _ message: Message, _ version: ServedVersion, _ peer: Peer) throws(AccrueError) {
+        let operation = "answering '\(query.verb)' from pipeline '\(query.pipeline)'"
+        var tensors: [String: TensorBytes] = [:]
+        if !message.payload.isEmpty {
+            do { tensors = try Safetensors.decode(message.payload.count == 1 ? message.payload[0] : Data(message.payload.joined())).tensors } catch {
+                throw AccrueError(error.code, while: operation, error.problem, hint: error.hint)
+            }
+        }
+        for (name, tensor) in tensors.sorted(by: { $0.key < $1.key }) where tensor.rowCount > Limits.queryRowsMax {
+            throw AccrueError(
+                .limitExceeded, while: operation, "tensor '\(name)' has \(tensor.rowCount) rows; at most \(Limits.queryRowsMax) are allowed", hint: "ask in parts")
+        }
+        let answer = try version.state.answer(
+            QueryBytes(verb: query.verb, header: query.header, tensors: tensors), key: Self.key(query, version))
+        let reply = QueryReply(
+            pipeline: query.pipeline, version: version.record.version, absorbedChunks: version.record.absorbedChunks,
+            absorbedRows: version.record.absorbedRows, header: answer.header)
+        send(try .reply(message.id, encoding: reply, payload: try Self.frames(answer.tensors, while: operation)), peer)
+    }
+
+    /// The same question to the same version gets the same answer, also after the querier was started anew.
+    static func key(_ query: QueryHeader, _ version: ServedVersion) -> RandomKey {
+        RandomKey(seed: version.seed).folding("query").folding(version.record.version).folding(query.seed ?? 0)
+    }
+
+    /// Safetensors bytes in frames that fit a message; none when there are no tensors.
+    static func frames(_ tensors: [String: TensorBytes], while operation: String) throws(AccrueError) -> [Data] {
+        guard !tensors.isEmpty else { return [] }
+        let bytes = Safetensors(tensors: tensors).encode()
+        let room = Limits.frameBytesMax * (Limits.messagePartsMax - 3)
+        guard bytes.count <= room else {
+            throw AccrueError(.limitExceeded, while: operation, "the answer has \(bytes.count) bytes; at most \(room) are allowed", hint: "ask for fewer rows or draws at a time")
+        }
+        return stride(from: 0, to: bytes.count, by: Limits.frameBytesMax).map { bytes[$0..<min(bytes.count, $0 + Limits.frameBytesMax)] }
+    }
+}

@@ -1,0 +1,180 @@
+import AccrueCore
+import AccrueWire
+import Foundation
+import Synchronization
+
+/// A version that can be asked.
+struct ServedVersion: Sendable {
+    var record: PosteriorRecord
+    var seed: UInt64
+    var state: any LoadedState
+}
+
+/// The versions that a querier has loaded: the newest of each pipeline, and the older ones last asked for.
+///
+/// States are fetched and decoded aside; a new version replaces the one before by swapping a reference, so who asks never waits for it.
+final class ServedVersions: Sendable {
+    /// Bytes of older versions' states that stay loaded.
+    static let olderBytesMax = 512 << 20
+    /// After a version could not be loaded, it is not tried again for this long.
+    private static let againMs = 10_000
+
+    private struct OlderKey: Hashable, Sendable {
+        var incarnation: String
+        var version: Int
+    }
+    private struct Failure {
+        var key: OlderKey
+        var at: MonotonicTime
+        var error: AccrueError
+    }
+    private struct Shared {
+        var newest: [String: ServedVersion] = [:]
+        var pipelines: [String: PipelineRecord] = [:]
+        var failures: [String: Failure] = [:]
+        var isLooking = false
+        /// Something new may have come while looking.
+        var looksAgain = false
+    }
+    private enum Demand: Sendable {
+        case look
+        case load(pipeline: String, at: Int?, @Sendable (Result<ServedVersion, AccrueError>) -> Void)
+    }
+
+    private let control: Requester
+    private let catalog: MethodCatalog
+    private let bulk: @Sendable () throws(AccrueError) -> Requester
+    private let report: @Sendable (String) -> Void
+    private let loading = WorkThreads("loading")
+    private let older = RecentlyUsed<OlderKey, ServedVersion>(costMax: olderBytesMax)
+    private let shared = Mutex(Shared())
+    private let demands: AsyncStream<Demand>
+    private let demand: AsyncStream<Demand>.Continuation
+
+    init(
+        control: Requester, catalog: MethodCatalog, report: @escaping @Sendable (String) -> Void, bulk: @escaping @Sendable () throws(AccrueError) -> Requester
+    ) {
+        self.control = control
+        self.catalog = catalog
+        self.report = report
+        self.bulk = bulk
+        (demands, demand) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(10_000))
+    }
+
+    /// The version if it is loaded.
+    func loaded(_ pipeline: String, at version: Int?) -> ServedVersion? {
+        let (newest, incarnation) = shared.withLock { ($0.newest[pipeline], $0.pipelines[pipeline]?.incarnation) }
+        guard let version, version != newest?.record.version else { return newest }
+        return incarnation.flatMap { older[OlderKey(incarnation: $0, version: version)] }
+    }
+
+    /// Loads a version that is not; `done` may come on any thread.
+    func load(_ pipeline: String, at version: Int?, done: @escaping @Sendable (Result<ServedVersion, AccrueError>) -> Void) {
+        if case .enqueued = demand.yield(.load(pipeline: pipeline, at: version, done)) { return }
+        done(.failure(AccrueError(.unavailable, while: "loading pipeline '\(pipeline)'", "too much is being loaded, or the querier is stopping", hint: "wait", retryAfterMs: 500)))
+    }
+
+    /// There may be something new.
+    func look() {
+        let isFirst = shared.withLock { shared in
+            if shared.isLooking { shared.looksAgain = true }
+            defer { shared.isLooking = true }
+            return !shared.isLooking
+        }
+        if isFirst { demand.yield(.look) }
+    }
+
+    /// Works until `stop`.
+    func run() async {
+        await withDiscardingTaskGroup { group in
+            for await demand in demands {
+                switch demand {
+                case .look:
+                    group.addTask { await self.lookUntilNothingNew() }
+                case .load(let pipeline, let version, let done):
+                    group.addTask {
+                        do throws(AccrueError) { done(.success(try await self.fetch(pipeline, at: version))) } catch { done(.failure(error)) }
+                    }
+                }
+            }
+        }
+    }
+
+    func stop() { demand.finish() }
+
+    /// One at a time; hints that come meanwhile make it look again.
+    private func lookUntilNothingNew() async {
+        var goesOn = true
+        while goesOn {
+            do throws(AccrueError) { try await refresh() } catch {
+                if error.code != .unavailable { report("asking for new versions failed: \(error.problem)") }
+            }
+            goesOn = shared.withLock { shared in
+                defer {
+                    shared.isLooking = shared.looksAgain
+                    shared.looksAgain = false
+                }
+                return shared.looksAgain
+            }
+        }
+    }
+
+    /// Asks the coordinator for the pipelines and loads what is newer than what is served.
+    func refresh() async throws(AccrueError) {
+        let listing = try await control.request(Message(.pipelines), timeoutMs: 5_000).read(PipelineListing.self)
+        let current = Dictionary(listing.pipelines.map { ($0.declaration.name, $0) }) { _, last in last }
+        shared.withLock { shared in
+            shared.pipelines = current
+            shared.newest = shared.newest.filter { current[$0.key]?.incarnation == $0.value.record.incarnation }
+        }
+        for pipeline in listing.pipelines {
+            let name = pipeline.declaration.name
+            let key = OlderKey(incarnation: pipeline.incarnation, version: pipeline.status.version)
+            let (served, failure) = shared.withLock { ($0.newest[name]?.record, $0.failures[name]) }
+            if served?.incarnation == key.incarnation, let version = served?.version, version >= key.version { continue }
+            if let failure, failure.key == key, MonotonicTime.now().ms(since: failure.at) < Self.againMs { continue }
+            do throws(AccrueError) { _ = try await fetch(name, at: nil) } catch {
+                if error.code == .unavailable { throw error }
+                // A pipeline that is being applied has no version yet, one that is being deleted none any more.
+                if error.code == .notFound { continue }
+                report("version \(key.version) of pipeline '\(name)' cannot be served: \(error.problem)")
+                shared.withLock { $0.failures[name] = Failure(key: key, at: .now(), error: error) }
+            }
+        }
+    }
+
+    /// Fetches, decodes and keeps a version.
+    private func fetch(_ pipeline: String, at version: Int?) async throws(AccrueError) -> ServedVersion {
+        if let served = loaded(pipeline, at: version), version != nil { return served }
+        let record = try await control.ask(.posteriorShow, PosteriorQuery(pipeline: pipeline, at: version), as: PosteriorRecord.self)
+        if let newest = shared.withLock({ $0.newest[pipeline] }), newest.record.incarnation == record.incarnation, newest.record.version == record.version {
+            return newest
+        }
+        let declaration = try await declaration(pipeline, incarnation: record.incarnation)
+        let bytes = try await bulk().getBlob(record.hash)
+        let catalog = catalog
+        let state = try await loading.run { () -> Result<any LoadedState, AccrueError> in
+            do throws(AccrueError) { return .success(try catalog.make(declaration).load(bytes)) } catch { return .failure(error) }
+        }.get()
+        let served = ServedVersion(record: record, seed: declaration.seed, state: state)
+        let isNewest = shared.withLock { shared in
+            if version != nil { return false }
+            if let now = shared.newest[pipeline]?.record, now.incarnation == record.incarnation, now.version > record.version { return true }
+            shared.newest[pipeline] = served
+            shared.failures[pipeline] = nil
+            return true
+        }
+        if !isNewest { older.insert(served, for: OlderKey(incarnation: record.incarnation, version: record.version), cost: max(1, record.bytes)) }
+        return served
+    }
+
+    private func declaration(_ pipeline: String, incarnation: String) async throws(AccrueError) -> PipelineDeclaration {
+        if let known = shared.withLock({ $0.pipelines[pipeline] }), known.incarnation == incarnation { return known.declaration }
+        let record = try await control.ask(.pipelineShow, PipelineName(pipeline: pipeline), as: PipelineRecord.self)
+        guard record.incarnation == incarnation else {
+            throw AccrueError(.unavailable, while: "loading pipeline '\(pipeline)'", "it is being deleted and made anew", hint: "ask again", retryAfterMs: 200)
+        }
+        shared.withLock { $0.pipelines[pipeline] = record }
+        return record.declaration
+    }
+}

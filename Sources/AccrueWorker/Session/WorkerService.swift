@@ -1,0 +1,118 @@
+public import AccrueCore
+import AccrueWire
+import Foundation
+import Glibc
+
+/// An ingest worker: takes chunks, keeps them, and learns from them when the coordinator asks.
+public struct WorkerService: Sendable {
+    public let settings: WorkerSettings
+    public let catalog: MethodCatalog
+    /// Told what a person may want to know, one line each.
+    public let report: @Sendable (String) -> Void
+    /// Told an error after which the process must not go on; must not return.
+    public let fatal: @Sendable (AccrueError) -> Void
+
+    public init(
+        _ settings: WorkerSettings, catalog: MethodCatalog, report: @escaping @Sendable (String) -> Void, fatal: @escaping @Sendable (AccrueError) -> Void
+    ) {
+        self.settings = settings
+        self.catalog = catalog
+        self.report = report
+        self.fatal = fatal
+    }
+
+    /// Runs until `end` returns; then refuses pushes, finishes acknowledgements, gives its lease back and returns.
+    /// - Throws: `conflict` when the home or the name is in use, `unavailable` when the home or the endpoint cannot be used, what the coordinator refuses
+    ///   for good.
+    public func run(until end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
+        let lock = try HomeLock(home: settings.home)
+        defer { withExtendedLifetime(lock) {} }
+        let spool = try Spool(folder: "\(settings.home)/spool", segmentBytesMax: settings.segmentBytesMax, report: report, fatal: fatal)
+        let loop = try SocketLoop()
+        do {
+            try await serve(spool, loop, end)
+        } catch {
+            spool.stop()
+            loop.stop()
+            throw error
+        }
+        spool.stop()
+        // The last acknowledgements are in libzmq's hands; it may take a moment to send them.
+        loop.stop(lingerMs: 500)
+    }
+
+    private func serve(_ spool: Spool, _ loop: SocketLoop, _ end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
+        let name = settings.name
+        try WorkerSettings.prepare(settings.listen)
+        let inbox = Inbox()
+        let bound = try loop.bind("ingest", at: settings.listen, traffic: .bulk) { inbox.ingest($0) }
+        let hello = Hello(role: .worker, name: name, boot: UUID().uuidString, endpoint: WorkerSettings.advertised(settings.advertise, bound: bound))
+        let link = try CoordinatorLink(loop, coordinator: settings.coordinator, hello: hello, identity: "w-\(name)", report: report) { inbox.unasked($0) }
+        let control = link.control
+        let pipelines = KnownPipelines(from: control)
+        let ingest = Ingest(worker: name, spool: spool, pipelines: pipelines, control: control) { message, peer in
+            try? loop.send(message, on: "ingest", to: peer)
+        }
+        let learning = WorkThreads("learning", priority: .idle)
+        let gathering = LeaseGathering(spool: spool, loop: loop, threads: learning) { () throws(AccrueError) in try link.bulk() }
+        let learner = Learner(worker: name, catalog: catalog, control: control, gathering: gathering, threads: learning, report: report)
+        inbox.open(ingest: ingest, learner: learner, spool: spool)
+        let inventory = InventoryReport(worker: name, spool: spool, control: control)
+        report("worker '\(name)' takes chunks at \(bound); its spool holds \(spool.items().count)")
+
+        // Not children of this task: a fit that does not stop, or a coordinator that does not answer, must not hold up the end.
+        let (outcomes, outcome) = AsyncStream<AccrueError?>.makeStream()
+        let tasks = [
+            Task { await learner.run() },
+            Task {
+                do throws(AccrueError) {
+                    try await link.run {
+                        learner.askIfIdle()
+                        return learner.heartbeat
+                    } joined: { welcome throws(AccrueError) in
+                        try await pipelines.refresh()
+                        try await inventory.send()
+                        learner.joined(boot: welcome.boot)
+                    } heard: { reply in
+                        pipelines.note(reply.pipelines)
+                    }
+                } catch { outcome.yield(error) }
+            },
+            Task {
+                await end()
+                outcome.yield(nil)
+            },
+        ]
+        let failure = await outcomes.first { _ in true } ?? nil
+        await ingest.close(patienceMs: 5_000)
+        await learner.stop()
+        link.stop()
+        for task in tasks { task.cancel() }
+        if let failure { throw failure }
+    }
+}
+
+/// Stands at the sockets from their opening on, and hands on what comes once everything behind it is there.
+private final class Inbox: Sendable {
+    private struct Parts: Sendable {
+        var ingest: Ingest
+        var learner: Learner
+        var spool: Spool
+    }
+    private let parts = LateValue<Parts>()
+
+    func open(ingest: Ingest, learner: Learner, spool: Spool) { parts.set(Parts(ingest: ingest, learner: learner, spool: spool)) }
+
+    func ingest(_ incoming: Incoming) -> Intake { parts.value?.ingest.receive(incoming) ?? .busy }
+
+    /// What the coordinator sends by itself; what cannot be read is for another release of Accrue, and is left alone.
+    func unasked(_ message: Message) {
+        guard let parts = parts.value else { return }
+        switch message.known {
+        case .lease: if let task = try? message.read(LeaseTask.self) { parts.learner.offer(task) }
+        case .cancel: if let cancel = try? message.read(Cancel.self) { parts.learner.cancel(cancel.lease) }
+        case .drop: if let drop = try? message.read(Drop.self) { parts.spool.drop(SpoolKey(incarnation: drop.incarnation, identity: drop.identity)) }
+        default: break
+        }
+    }
+}

@@ -1,0 +1,77 @@
+public import AccrueCore
+import Foundation
+
+/// How a worker is started.
+public struct WorkerSettings: Sendable {
+    /// The coordinator's control endpoint.
+    public var coordinator: String
+    /// The worker's own directory: spool, lock, name.
+    public var home: String
+    /// Unique in the cluster and stable over restarts.
+    public var name: String
+    /// Where pushes and fetches arrive.
+    public var listen: String
+    /// How others reach it, when that differs; `tcp://host:*` takes the bound port.
+    public var advertise: String?
+    public var segmentBytesMax = 64 << 20
+
+    /// - Parameters:
+    ///   - name: nil: the one that this home had before, else a new random one.
+    ///   - listen: nil: a socket in the home.
+    /// - Throws: `invalidInput` for a name that cannot be part of a file's name, or a wildcard address without `advertise`; `unavailable` when the
+    ///   home cannot be written.
+    public init(coordinator: String, home: String, name given: String? = nil, listen: String? = nil, advertise: String? = nil) throws(AccrueError) {
+        // Others are told endpoints under it, and they may stand in another directory.
+        let home = URL(fileURLWithPath: home).standardizedFileURL.path
+        self.coordinator = coordinator
+        self.home = home
+        self.advertise = advertise
+        let name: String
+        if let given { name = given } else { name = try Self.ownName(home) }
+        try Self.check(name: name)
+        self.name = name
+        self.listen = listen ?? "ipc://\(home)/run/ingest-\(name).sock"
+        if advertise == nil, ["tcp://*", "tcp://0.0.0.0", "tcp://[::]"].contains(where: self.listen.hasPrefix) {
+            throw AccrueError(
+                .invalidInput, while: "starting worker '\(name)'", "others cannot reach a worker at \(self.listen)",
+                hint: "say --advertise tcp://HOST:* with a name or address of this machine that the others know")
+        }
+    }
+
+    /// The endpoint to tell others, given the one that was bound.
+    static func advertised(_ advertise: String?, bound: String) -> String {
+        guard let advertise else { return bound }
+        guard advertise.hasSuffix(":*"), let port = bound.split(separator: ":").last else { return advertise }
+        return String(advertise.dropLast()) + String(port)
+    }
+
+    static func check(name: String) throws(AccrueError) {
+        let allowed = name.utf8.allSatisfy { (48...57).contains($0) || (65...90).contains($0) || (97...122).contains($0) || $0 == 45 || $0 == 46 || $0 == 95 }
+        guard allowed, (1...64).contains(name.utf8.count), !name.hasPrefix(".") else {
+            throw AccrueError(
+                .invalidInput, while: "starting a worker", "the name '\(name)' is not 1 to 64 of letters, digits, '-', '_' and '.'", hint: "for example --name worker-0")
+        }
+    }
+
+    /// Makes the directory of an ipc endpoint, for its owner alone.
+    static func prepare(_ endpoint: String) throws(AccrueError) {
+        guard endpoint.hasPrefix("ipc://") else { return }
+        let folder = (String(endpoint.dropFirst(6)) as NSString).deletingLastPathComponent
+        do { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700]) } catch {
+            throw AccrueError(.unavailable, while: "opening \(endpoint)", "\(error)", hint: "choose a home that can be written")
+        }
+    }
+
+    private static func ownName(_ home: String) throws(AccrueError) -> String {
+        let path = "\(home)/name"
+        if let name = try? String(contentsOfFile: path, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines), !name.isEmpty { return name }
+        let name = "worker-\(UUID().uuidString.prefix(8).lowercased())"
+        do {
+            try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+            try name.write(toFile: path, atomically: true, encoding: .utf8)
+        } catch {
+            throw AccrueError(.unavailable, while: "writing \(path)", "\(error)", hint: "choose a home that can be written")
+        }
+        return name
+    }
+}

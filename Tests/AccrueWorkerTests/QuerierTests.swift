@@ -1,0 +1,100 @@
+import AccrueCore
+import AccrueTesting
+import AccrueWire
+import Foundation
+import Testing
+
+@testable import AccrueWorker
+
+@Suite("A querier answers from the newest version", .timeLimit(.minutes(1)))
+struct QuerierTests {
+    static func withQuerier(_ coordinator: CoordinatorEnd, _ body: (Requester) async throws -> Void) async throws {
+        let settings = try QuerierSettings(coordinator: coordinator.control, home: coordinator.folder, listen: "ipc://\(coordinator.folder)/query.sock")
+        let catalog = MethodCatalog(["HashChain": { (_, _) throws(AccrueError) in HashChain() }])
+        let service = QuerierService(settings, catalog: catalog, report: { _ in })
+        let (ends, end) = AsyncStream<Void>.makeStream()
+        let running = Task { () -> AccrueError? in
+            do throws(AccrueError) { try await service.run { for await _ in ends { return } } } catch { return error }
+            return nil
+        }
+        let result: Result<Void, any Error>
+        do { result = .success(try await body(try coordinator.requester(to: settings.listen))) } catch { result = .failure(error) }
+        end.yield()
+        if let error = await running.value { throw error }
+        try result.get()
+    }
+
+    static func ask(_ desk: Requester, pipeline: String = "chain", at: Int? = nil, seed: Int? = nil) async throws -> QueryReply {
+        try await desk.request(try Message(.query, encoding: QueryHeader(pipeline: pipeline, verb: "describe", at: at, seed: seed))).read()
+    }
+
+    static func states(_ count: Int) throws -> [Data] {
+        let values = try HashChain.rows((0..<count).map { Double($0 + 1) })
+        let run = LocalRun(
+            pipeline: HashChain.pipeline(chunks: 1), method: HashChain(), rows: values, chunks: (0..<count).map { $0..<$0 + 1 })
+        var states: [Data] = []
+        _ = try run.run { states.append($0.state) }
+        return states
+    }
+
+    @Test("answers say what they rest on, newest first served, older ones on demand")
+    func answers() async throws {
+        let coordinator = try CoordinatorEnd()
+        coordinator.apply(HashChain.pipeline(chunks: 1))
+        let states = try Self.states(3)
+        try coordinator.publish(states[0], version: 0)
+        try coordinator.publish(states[1], version: 1)
+        try await Self.withQuerier(coordinator) { desk in
+            let first = try await Self.ask(desk)
+            #expect(first.version == 1 && first.absorbedChunks == 1 && first.absorbedRows == 10)
+            #expect(first.header["sum"] == 1)
+            #expect(try await Self.ask(desk, at: 0).header["count"] == 0)
+            #expect(try await Self.ask(desk, at: 1) == first)
+            await #expect { try await Self.ask(desk, at: 9) } throws: { ($0 as? AccrueError)?.code == .notFound }
+            await #expect { try await Self.ask(desk, pipeline: "other") } throws: { ($0 as? AccrueError)?.code == .notFound }
+            let odd = [Message(.query), Message(.push), try Message(.query, encoding: QueryHeader(pipeline: "chain", verb: "x"), payload: [Data([1, 2])])]
+            for message in odd { await #expect(throws: AccrueError.self) { try await desk.request(message) } }
+        }
+    }
+
+    @Test("a new version is served soon after its hint, and after none at the next heartbeat")
+    func swaps() async throws {
+        let coordinator = try CoordinatorEnd()
+        coordinator.apply(HashChain.pipeline(chunks: 1))
+        let states = try Self.states(4)
+        try coordinator.publish(states[0], version: 0)
+        try await Self.withQuerier(coordinator) { desk in
+            for version in 1...3 {
+                try coordinator.publish(states[version], version: version)
+                var reply = try await Self.ask(desk)
+                while reply.version < version { reply = try await Self.ask(desk) }
+                #expect(reply.header["count"] == .integer(version))
+                #expect(try await Self.ask(desk, at: version - 1).header["count"] == .integer(version - 1))
+            }
+        }
+    }
+
+    @Test("the same question to the same version has the same key, another seed or version another")
+    func keys() throws {
+        func key(version: Int, seed: Int?) throws -> RandomKey {
+            let record = PosteriorRecord(
+                pipeline: "chain", incarnation: "i", version: version, hash: ContentHash(of: Data()), bytes: 0, through: 0, absorbedChunks: 0, absorbedRows: 0,
+                createdAtMs: 0)
+            let state = try HashChain().load(try HashChain().initialState(key: RandomKey(seed: 1)))
+            return QueryDesk.key(QueryHeader(pipeline: "chain", verb: "predict", seed: seed), ServedVersion(record: record, seed: 1, state: state))
+        }
+        #expect(try key(version: 1, seed: nil) == key(version: 1, seed: 0))
+        #expect(try Set([key(version: 1, seed: 0), key(version: 2, seed: 0), key(version: 1, seed: 1), key(version: 1, seed: -1)]).count == 4)
+    }
+
+    @Test("large answers are cut into frames that join to the same bytes; too large ones are refused")
+    func frames() throws {
+        let tensors = ["x": TensorBytes([UInt8](repeating: 7, count: 9 << 20), shape: [9 << 20])]
+        let frames = try QueryDesk.frames(tensors, while: "testing")
+        #expect(frames.count == 3 && frames.allSatisfy { $0.count <= Limits.frameBytesMax })
+        #expect(try Safetensors.decode(Data(frames.joined())).tensors == tensors)
+        #expect(try QueryDesk.frames([:], while: "testing").isEmpty)
+        let tooLarge = ["x": TensorBytes(dtype: .u8, shape: [60 << 20], data: Data(count: 60 << 20))]
+        #expect(throws: AccrueError.self) { try QueryDesk.frames(tooLarge, while: "testing") }
+    }
+}
