@@ -40,6 +40,7 @@ var targets: [Target] = [
     layer("AccrueStore", ["AccrueCore", grdb]),
     layer("AccrueWire", ["AccrueCore", "CZeroMQ"]),
     layer("AccrueClient", ["AccrueCore", "AccrueWire", "CZlib"]),
+    layer("AccrueCoordinator", ["AccrueCore", "AccrueStore", "AccrueWire"]),
     layer("AccrueWorker", ["AccrueCore", "AccrueWire"]),
     .executableTarget(name: "accrue", dependencies: ["AccrueCore", arguments, yams], swiftSettings: strict),
     .target(name: "AccrueTesting", dependencies: ["AccrueCore"], path: "Tests/AccrueTesting", swiftSettings: strict),
