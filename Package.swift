@@ -48,6 +48,7 @@ var targets: [Target] = [
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
     tests("AccrueProcessTests", ["accrue"]),
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore", "CZeroMQ"]),
+    tests("AccrueClusterTests", ["AccrueCoordinator", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
     tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
 ]

@@ -70,7 +70,7 @@ struct StoreTests {
         let home = Home()
         let store = try Self.store(home)
         let results = try store.append(
-            [Self.chunk("a", key: "k"), Self.chunk("a", key: "k"), Self.chunk("b", key: "k"), Self.chunk("a", key: "l"), Self.chunk("a")], incarnation: "i")
+            [Self.announced("a", key: "k"), Self.announced("a", key: "k"), Self.announced("b", key: "k"), Self.announced("a", key: "l"), Self.announced("a")], incarnation: "i")
         #expect(results == [.appended(position: 1), .duplicate(position: 1), .conflict(position: 1), .appended(position: 2), .appended(position: 3)])
     }
 
