@@ -67,6 +67,7 @@ if withEngine {
         layer("AccrueTensor", ["AccrueCore", "CTorch"]),
         layer("AccrueBayes", ["AccrueTensor", "AccrueCore"]),
         layer("AccrueMethods", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
+        .executableTarget(name: "accrue-engine", dependencies: ["AccrueMethods", "AccrueClient", "AccrueCore", arguments], swiftSettings: strict),
         tests("AccrueTensorTests", ["AccrueTensor", "AccrueCore"]),
         tests("AccrueBayesTests", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
         tests("AccrueMethodsTests", ["AccrueMethods", "AccrueBayes", "AccrueTensor", "AccrueCore"]),
