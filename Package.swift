@@ -45,7 +45,7 @@ var targets: [Target] = [
     .target(name: "AccrueTesting", dependencies: ["AccrueCore"], path: "Tests/AccrueTesting", swiftSettings: strict),
     tests("AccrueCoreTests", ["AccrueCore", "AccrueTesting"]),
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
-    tests("AccrueProcessTests", ["accrue"]),
+    tests("AccrueProcessTests", withEngine ? ["accrue", "accrue-engine", "AccrueCore"] : ["accrue", "AccrueCore"]),
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore", "CZeroMQ"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
     tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
@@ -65,6 +65,9 @@ if withEngine {
         layer("AccrueTensor", ["AccrueCore", "CTorch"]),
         layer("AccrueBayes", ["AccrueTensor", "AccrueCore"]),
         layer("AccrueMethods", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
+        .executableTarget(
+            name: "accrue-engine", dependencies: ["AccrueMethods", "AccrueTensor", "AccrueWorker", "AccrueClient", "AccrueCore", arguments],
+            swiftSettings: strict),
         tests("AccrueTensorTests", ["AccrueTensor", "AccrueCore"]),
         tests("AccrueBayesTests", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
         tests("AccrueMethodsTests", ["AccrueMethods", "AccrueBayes", "AccrueTensor", "AccrueCore"]),
