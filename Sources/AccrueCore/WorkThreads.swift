@@ -72,7 +72,7 @@ public final class WorkThreads: Sendable {
 
     /// How nice a yielding thread is. Linux gives it a tenth of a processor that others keep busy, and lets a thread of normal priority that wakes
     /// run before it at once, as it would before SCHED_IDLE; but SCHED_IDLE leaves learning 0.4 % of a busy machine, which is not progress.
-    static let yieldingNice: Int32 = 10
+    public static let yieldingNice: Int32 = 10
 
     private static func yield() {
         // For Linux a thread is what setpriority takes for a process; 0 means the calling one. A refusal leaves the thread as it was.

@@ -1,3 +1,4 @@
+import AccrueCore
 import Foundation
 import Glibc
 import Testing
