@@ -29,9 +29,9 @@ public enum Limits {
     /// Characters of a pipeline's name.
     public static let pipelineNameCharactersMax = 64
     /// Pipelines of one coordinator.
-    public static let pipelinesMax = 1_000
-    /// Chunks of one round.
-    public static let roundChunksMax = 100_000
+    public static let pipelinesMax = 200
+    /// Chunks of one round; a lease names all of its chunks in one header.
+    public static let roundChunksMax = 2_000
     /// Shards of one round.
     public static let shardsMax = 4_096
     /// Sweeps of one round.

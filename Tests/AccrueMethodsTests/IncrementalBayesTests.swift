@@ -153,6 +153,49 @@ import Testing
         }
     }
 
+    @Test("a target's transform changes what is learned from, and answers stay in the target's own units", arguments: ["full", "laplace"])
+    func targetTransform(_ kind: String) throws {
+        EngineFingerprint.beginThread()
+        var schema = Scenario.regression
+        schema.tensors[1].transform = .init(scale: 0.1, mean: [30], standardDeviation: [2])
+        let plain = try Scenario.regressionRows(1, 300), held = try Scenario.regressionRows(2, 100)
+        func moved(_ rows: Rows, schema: Schema) throws -> Rows {
+            var tensors = rows.tensors
+            // z = (0.1 y − 30) / 2 is the plain target.
+            let y = try #require(tensors["targets"]).doubles().map { Float(($0 * 2 + 30) / 0.1) }
+            tensors["targets"] = TensorBytes(y, shape: [rows.count])
+            return try Rows(tensors, schema: schema, while: "testing")
+        }
+        let full: JSONValue = [
+            "model": ["kind": "linear"], "likelihood": ["kind": "gaussian", "noisePrecision": 4], "inference": "variational", "family": "full",
+        ]
+        let settings = kind == "full" ? full : ["model": ["kind": "mlp", "hidden": [16]], "epochs": 20, "batch": 20, "learningRate": 0.01]
+        func figures(_ schema: Schema, _ rows: Rows, _ held: Rows) throws -> [String: Double] {
+            let pipeline = PipelineDeclaration(name: "scaled", method: "IncrementalBayes", seed: 3, schema: schema, settings: settings, round: .init(chunks: 1))
+            let method = try MethodCatalog.standard.make(pipeline)
+            let last = try LocalRun(pipeline: pipeline, method: method, rows: rows, chunks: [0..<rows.count]).run { (_) throws(AccrueError) in }
+            return try #require(try method.score(last.state, on: held, key: RandomKey(seed: 4))).figures
+        }
+        let before = try figures(Scenario.regression, plain, held), after = try figures(schema, try moved(plain, schema: schema), try moved(held, schema: schema))
+        // y = 20 z + 300: errors grow twentyfold, densities fall by log 20, coverage stays. Targets are rounded to Float32.
+        #expect(abs(try #require(after["rmse"]) / #require(before["rmse"]) - 20) < 0.02)
+        #expect(abs(try #require(before["logPredictiveDensity"]) - #require(after["logPredictiveDensity"]) - log(20)) < 1e-3)
+        #expect(after["coverage"] == before["coverage"])
+    }
+
+    @Test("a transform of class targets, or one without an inverse, is refused")
+    func targetTransformRefused() throws {
+        for (schema, transform) in [
+            (Scenario.classes(2, [2]), TensorSchema.Transform(scale: 2)), (Scenario.regression, .init(scale: 0)), (Scenario.regression, .init(standardDeviation: [0])),
+            (Scenario.regression, .init(mean: [1, 2])),
+        ] {
+            var schema = schema
+            schema.tensors[1].transform = transform
+            let error = #expect(throws: AccrueError.self) { try IncrementalBayes.make(["model": ["kind": "mlp"]], schema) }
+            #expect(error?.code == .invalidInput)
+        }
+    }
+
     @Test("a full family for a network, batch norms, and more sweeps than epochs are refused")
     func refused() throws {
         let schema = Scenario.classes(3, [2])

@@ -94,11 +94,4 @@ public enum Likelihood: Equatable, Sendable {
         case .gaussian(nil): return try weights.tensor(Self.logVariance).exp().item()
         }
     }
-
-    /// Targets [rows] as `loss` takes them: I64 class numbers, or F32.
-    func prepared(_ targets: Tensor) throws(AccrueError) -> Tensor {
-        let flat = try targets.reshaped([-1])
-        if case .softmax = self { return try flat.cast(to: .i64) }
-        return try flat.cast(to: .f32)
-    }
 }

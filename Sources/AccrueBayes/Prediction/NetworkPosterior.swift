@@ -43,7 +43,7 @@ public final class NetworkPosterior: LoadedState {
             let draws = isPoint ? 1 : request.draws ?? Self.drawsStandard
             let rows = try design.rows([request.rows])
             let predictions = try Predictions(rows, network: network, likelihood: likelihood, members: try members(key, draws))
-            return PredictQuery.answer(predictions, request: request, draws: draws, targets: request.hasTargets ? try rows.targets?.doubles() : nil)
+            return PredictQuery.answer(predictions, request: request, draws: draws, targets: request.hasTargets ? try rows.observed() : nil)
         default: throw PredictQuery.unknown(query.verb, known: ["describe", PredictQuery.verb])
         }
     }
@@ -51,7 +51,7 @@ public final class NetworkPosterior: LoadedState {
     /// Scores rows with their targets.
     public func score(_ rows: Rows, draws: Int, key: RandomKey) throws(AccrueError) -> Score {
         let rows = try design.rows([rows])
-        guard let targets = try rows.targets?.doubles() else { return Score() }
+        guard let targets = try rows.observed() else { return Score() }
         return try Predictions(rows, network: network, likelihood: likelihood, members: try members(key, isPoint ? 1 : draws)).score(targets)
     }
 

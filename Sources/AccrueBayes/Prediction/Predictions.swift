@@ -42,7 +42,7 @@ public enum Predictions: Sendable {
                 var logits: [Tensor] = []
                 for output in outputs { logits.append(try .concatenated([try output.zerosLike(), output], dim: 1)) }
                 classes += try Self.classes(logits)
-            case .gaussian: numbers += try Self.numbers(outputs, noise: noise)
+            case .gaussian: numbers += try Self.numbers(outputs, noise: noise).map(rows.targetScale.own)
             }
         }
         if case .gaussian = likelihood { self = .numbers(numbers) } else { self = .classes(classes) }

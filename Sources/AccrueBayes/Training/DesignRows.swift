@@ -14,6 +14,7 @@ public struct Design: Sendable {
     private let target: TensorSchema
     private let likelihood: Likelihood
     private let inputShape: [Int]
+    let targetScale: TargetScale
 
     /// Shape of one input of the network: the input tensor's own, or all flattened when there are several.
     public static func inputShape(_ schema: Schema) -> [Int] {
@@ -29,6 +30,7 @@ public struct Design: Sendable {
         self.target = target
         self.likelihood = likelihood
         inputShape = network.inputShape
+        targetScale = try TargetScale(target, likelihood: likelihood)
         var inputs: [Input] = []
         for spec in schema.tensors(.input) {
             func row(_ values: [Double]?, _ what: String) throws(AccrueError) -> Tensor? {
@@ -63,8 +65,18 @@ public struct Design: Sendable {
     public func rows(_ stretches: [Rows]) throws(AccrueError) -> DesignRows {
         var raw: [Tensor] = []
         for input in inputs { raw.append(try joined(input.spec.name, stretches)) }
-        let targets = stretches.allSatisfy { $0.tensors[target.name] != nil } ? try likelihood.prepared(try joined(target.name, stretches)) : nil
-        return DesignRows(design: self, raw: raw, targets: targets, count: stretches.reduce(0) { $0 + $1.count })
+        var targets: Tensor?
+        if stretches.allSatisfy({ $0.tensors[target.name] != nil }) { targets = try joined(target.name, stretches).reshaped([-1]) }
+        return DesignRows(
+            design: self, raw: raw, ownTargets: targets, targets: try targets.map { (own) throws(AccrueError) in try learned(own) },
+            count: stretches.reduce(0) { $0 + $1.count })
+    }
+
+    /// Targets as the likelihood takes them: I64 class numbers, or F32 on the learned scale.
+    private func learned(_ own: Tensor) throws(AccrueError) -> Tensor {
+        if case .softmax = likelihood { return try own.cast(to: .i64) }
+        if targetScale == .identity { return try own.cast(to: .f32) }
+        return try ((try own.cast(to: .f64) - targetScale.offset) / targetScale.slope).cast(to: .f32)
     }
 
     private func joined(_ name: String, _ stretches: [Rows]) throws(AccrueError) -> Tensor {
@@ -94,9 +106,15 @@ public struct Design: Sendable {
 public struct DesignRows: Sendable {
     fileprivate let design: Design
     fileprivate let raw: [Tensor]
-    /// [rows]; nil when the rows have no targets.
+    fileprivate let ownTargets: Tensor?
+    /// [rows], as a likelihood takes them; nil when the rows have no targets.
     public let targets: Tensor?
     public let count: Int
+
+    /// Class numbers, or targets in their own units; nil when the rows have none.
+    public func observed() throws(AccrueError) -> [Double]? { try ownTargets?.doubles() }
+
+    var targetScale: TargetScale { design.targetScale }
 
     public func inputs(_ range: Range<Int>) throws(AccrueError) -> Tensor {
         var parts: [Tensor] = []

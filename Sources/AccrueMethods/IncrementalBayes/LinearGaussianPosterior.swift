@@ -30,6 +30,7 @@ struct LinearGaussianPosterior: LearningMethod {
     let settings: IncrementalBayes.Settings
     let schema: Schema
     let noisePrecision: Double
+    let targetScale: TargetScale
     /// Weights: input elements, and one for the bias.
     let features: Int
     private var isFull: Bool { settings.family == .full }
@@ -41,6 +42,8 @@ struct LinearGaussianPosterior: LearningMethod {
         self.settings = settings
         self.schema = schema
         noisePrecision = precision
+        guard let target = schema.tensors(.target).first else { throw AccrueError(.invalidInput, while: "building a linear-Gaussian model", "there is no target") }
+        targetScale = try TargetScale(target, likelihood: settings.likelihood)
         features = schema.tensors(.input).reduce(0) { $0 + $1.rowElementCount } + (settings.model.bias ? 1 : 0)
     }
 
@@ -148,6 +151,7 @@ struct LinearGaussianPosterior: LearningMethod {
         return result
     }
 
+    /// Targets in their own units.
     func targets(_ rows: Rows) throws(AccrueError) -> [Double] {
         guard let name = schema.tensors(.target).first?.name, let tensor = rows.tensors[name] else {
             throw AccrueError(.invalidInput, while: "reading rows", "the target is missing")
@@ -157,7 +161,7 @@ struct LinearGaussianPosterior: LearningMethod {
 
     private func add(_ rows: Rows, to data: inout LinearGaussian) throws(AccrueError) {
         let inputs = try inputs(rows)
-        for (row, target) in try targets(rows).enumerated() { data.add(input: inputs[row * features..<(row + 1) * features], target: target) }
+        for (row, target) in try targets(rows).enumerated() { data.add(input: inputs[row * features..<(row + 1) * features], target: targetScale.learned(target)) }
     }
 }
 

@@ -31,7 +31,8 @@ struct LoadedLinear: LoadedState {
             let x = Array(inputs[row * width..<(row + 1) * width])
             let dot = zip(x, mean).reduce(0) { $0 + $1.0 * $1.1 }
             let spread = zip(x, covariance.times(x)).reduce(0) { $0 + $1.0 * $1.1 }
-            return RegressionPrediction(mean: dot, aleatoricVariance: 1 / method.noisePrecision, epistemicVariance: max(0, spread))
+            return method.targetScale.own(
+                RegressionPrediction(mean: dot, aleatoricVariance: 1 / method.noisePrecision, epistemicVariance: max(0, spread)))
         }
     }
 

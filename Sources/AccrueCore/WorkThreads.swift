@@ -1,4 +1,3 @@
-import AccrueCore
 import Dispatch
 import Foundation
 import Glibc

@@ -3,7 +3,7 @@ import Foundation
 import Glibc
 import Testing
 
-@testable import AccrueWorker
+@testable import AccrueCore
 
 @Suite("Threads for work")
 struct WorkThreadsTests {
