@@ -10,6 +10,8 @@ public enum Limits {
     public static let piecesInFlightMax = 8
     /// One JSON header.
     public static let headerBytesMax = 1 << 20
+    /// Lists and objects within one another in JSON.
+    public static let jsonDepthMax = 128
     /// One pushed chunk, as safetensors bytes.
     public static let chunkBytesMax = 256 << 20
     /// Rows of one chunk.
