@@ -9,7 +9,7 @@ struct Accrue: AsyncParsableCommand {
         commandName: "accrue",
         abstract: "Bayesian posteriors that stay current while data keeps arriving.",
         subcommands: [
-            WorkerCommand.self, RunCommand.self, PipelineCommand.self, PushCommand.self, FlushCommand.self, QueryCommand.self, PosteriorCommand.self,
+            ServeCommand.self, WorkerCommand.self, RunCommand.self, PipelineCommand.self, PushCommand.self, FlushCommand.self, QueryCommand.self, PosteriorCommand.self,
             StatusCommand.self, ChunksCommand.self, EventsCommand.self, DoctorCommand.self,
         ])
 
