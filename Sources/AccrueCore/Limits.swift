@@ -10,6 +10,8 @@ public enum Limits {
     public static let piecesInFlightMax = 8
     /// One JSON header.
     public static let headerBytesMax = 1 << 20
+    /// Lists and objects within one another in JSON.
+    public static let jsonDepthMax = 128
     /// One pushed chunk, as safetensors bytes.
     public static let chunkBytesMax = 256 << 20
     /// Rows of one chunk.
@@ -27,15 +29,17 @@ public enum Limits {
     /// Characters of a pipeline's name.
     public static let pipelineNameCharactersMax = 64
     /// Pipelines of one coordinator.
-    public static let pipelinesMax = 1_000
-    /// Chunks of one round.
-    public static let roundChunksMax = 100_000
+    public static let pipelinesMax = 200
+    /// Chunks of one round; a lease names all of its chunks in one header.
+    public static let roundChunksMax = 2_000
     /// Shards of one round.
     public static let shardsMax = 4_096
     /// Sweeps of one round.
     public static let sweepsMax = 10_000
     /// Chunks that may wait unabsorbed in one pipeline before pushes are refused (`busy`).
     public static let waitingChunksMax = 100_000
+    /// Workers that hold a chunk before it is acknowledged.
+    public static let replicasMax = 2
     /// Rows of one query.
     public static let queryRowsMax = 100_000
     /// Draws of one query.

@@ -1,7 +1,7 @@
 import GRDB
 
 /// The tables. Invariants live here, so that no code path can break them: the log and the versions only grow, positions and versions are never
-/// used twice, one key means one content.
+/// used twice, one key means one content. Which worker holds a chunk is only remembered so that a missing one can be named.
 enum Migrations {
     static var all: DatabaseMigrator {
         var migrator = DatabaseMigrator()
@@ -45,6 +45,8 @@ enum Migrations {
                     absorbedRows INTEGER NOT NULL,
                     score TEXT,
                     reports TEXT NOT NULL,
+                    bytes INTEGER NOT NULL,
+                    createdAtMs INTEGER NOT NULL,
                     PRIMARY KEY (incarnation, version)
                 ) STRICT, WITHOUT ROWID;
                 CREATE TRIGGER versionIsFixed BEFORE UPDATE ON version BEGIN SELECT RAISE(ABORT, 'versions never change'); END;
@@ -52,6 +54,13 @@ enum Migrations {
                 WHEN NEW.version <> (SELECT coalesce(max(version), -1) + 1 FROM version WHERE incarnation = NEW.incarnation)
                   OR NEW.through <= (SELECT coalesce(max(through), -1) FROM version WHERE incarnation = NEW.incarnation)
                 BEGIN SELECT RAISE(ABORT, 'a version follows the one before it'); END;
+
+                CREATE TABLE holder (
+                    incarnation TEXT NOT NULL REFERENCES pipeline,
+                    identity TEXT NOT NULL,
+                    worker TEXT NOT NULL,
+                    PRIMARY KEY (incarnation, identity, worker)
+                ) STRICT, WITHOUT ROWID;
                 """)
         }
         return migrator

@@ -1,7 +1,7 @@
 public import AccrueCore
 
 /// A pipeline as the store holds it.
-public struct PipelineRecord: Equatable, Sendable {
+public struct StoredPipeline: Equatable, Sendable {
     public var incarnation: String
     public var declaration: PipelineDeclaration
     public var phases: MethodPhases
@@ -20,17 +20,34 @@ public struct VersionRecord: Codable, Equatable, Sendable {
     /// The stretch scored with the version before.
     public var score: Score?
     public var reports: [FitReport]
+    /// Size of the state.
+    public var bytes: Int
+    /// Milliseconds since 1970, by the coordinator's clock; for people, never part of a state.
+    public var createdAtMs: Int
 
     public init(
-        version: Int, state: ContentHash, through: Int, absorbedChunks: Int, absorbedRows: Int, score: Score? = nil, reports: [FitReport] = []
+        version: Int, state: ContentHash, bytes: Int = 0, through: Int, absorbedChunks: Int, absorbedRows: Int, score: Score? = nil,
+        reports: [FitReport] = [], createdAtMs: Int = 0
     ) {
         self.version = version
         self.state = state
+        self.bytes = bytes
+        self.createdAtMs = createdAtMs
         self.through = through
         self.absorbedChunks = absorbedChunks
         self.absorbedRows = absorbedRows
         self.score = score
         self.reports = reports
+    }
+}
+
+/// A chunk to append, and the worker whose disk it is on.
+public struct AnnouncedChunk: Equatable, Sendable {
+    public var chunk: LogEntry.Chunk
+    public var worker: String?
+    public init(_ chunk: LogEntry.Chunk, worker: String? = nil) {
+        self.chunk = chunk
+        self.worker = worker
     }
 }
 

@@ -42,7 +42,7 @@ public final class Store: Sendable {
     /// Adds a pipeline with its version 0.
     /// - Throws: `conflict` when the name is taken; `unavailable` when the disk fails.
     public func createPipeline(
-        _ declaration: PipelineDeclaration, incarnation: String, phases: MethodPhases, initialState: ContentHash
+        _ declaration: PipelineDeclaration, incarnation: String, phases: MethodPhases, initialState: ContentHash, bytes: Int = 0, createdAtMs: Int = 0
     ) throws(AccrueError) {
         let taken = try pipelines().contains { $0.declaration.name == declaration.name }
         guard !taken else {
@@ -57,17 +57,17 @@ public final class Store: Sendable {
                     sql: "INSERT INTO pipeline (incarnation, name, declaration, phases) VALUES (?, ?, ?, ?)",
                     arguments: [incarnation, declaration.name, declared, phases])
                 try db.execute(
-                    sql: "INSERT INTO version VALUES (?, 0, ?, 0, 0, 0, NULL, '[]')", arguments: [incarnation, initialState.hex])
+                    sql: "INSERT INTO version VALUES (?, 0, ?, 0, 0, 0, NULL, '[]', ?, ?)", arguments: [incarnation, initialState.hex, bytes, createdAtMs])
             }
         }
     }
 
     /// The pipelines that are not deleted, by name.
-    public func pipelines() throws(AccrueError) -> [PipelineRecord] {
+    public func pipelines() throws(AccrueError) -> [StoredPipeline] {
         try translating("listing pipelines") {
             try self.database.read { db in
                 try Row.fetchAll(db, sql: "SELECT * FROM pipeline WHERE deleted = 0 ORDER BY name").map { row in
-                    PipelineRecord(
+                    StoredPipeline(
                         incarnation: row["incarnation"], declaration: try decoding(row["declaration"]), phases: try decoding(row["phases"]),
                         paused: row["paused"])
                 }
@@ -96,10 +96,14 @@ public final class Store: Sendable {
             let reports = try JSONValue(encoding: version.reports).canonical
             try self.database.write { db in
                 try db.execute(
-                    sql: "INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    sql: "INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     arguments: [
                         incarnation, version.version, version.state.hex, version.through, version.absorbedChunks, version.absorbedRows, score, reports,
+                        version.bytes, version.createdAtMs,
                     ])
+                let later = "SELECT identity FROM log WHERE incarnation = ? AND position > ? AND kind = 'chunk'"
+                try db.execute(
+                    sql: "DELETE FROM holder WHERE incarnation = ? AND identity NOT IN (\(later))", arguments: [incarnation, incarnation, version.through])
             }
         }
     }
@@ -114,8 +118,9 @@ public final class Store: Sendable {
                     }
                     let score: String? = row["score"]
                     return VersionRecord(
-                        version: row["version"], state: state, through: row["through"], absorbedChunks: row["absorbedChunks"],
-                        absorbedRows: row["absorbedRows"], score: try score.map { try decoding($0) }, reports: try decoding(row["reports"]))
+                        version: row["version"], state: state, bytes: row["bytes"], through: row["through"], absorbedChunks: row["absorbedChunks"],
+                        absorbedRows: row["absorbedRows"], score: try score.map { try decoding($0) }, reports: try decoding(row["reports"]),
+                        createdAtMs: row["createdAtMs"])
                 }
             }
         }

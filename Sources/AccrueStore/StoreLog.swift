@@ -8,16 +8,34 @@ extension Store {
     ///
     /// - Returns: one result a chunk, in order.
     /// - Throws: `unavailable` when the disk fails; nothing is appended then.
-    public func append(_ chunks: [LogEntry.Chunk], incarnation: String) throws(AccrueError) -> [AppendResult] {
-        try translating("appending \(chunks.count) chunks to the log") {
+    public func append(_ announced: [AnnouncedChunk], incarnation: String) throws(AccrueError) -> [AppendResult] {
+        try translating("appending \(announced.count) chunks to the log") {
             try self.database.write { db in
                 var next = try Self.lastPosition(db, incarnation) + 1
-                return try chunks.map { chunk in
+                return try announced.map { announced in
+                    let chunk = announced.chunk
+                    if let worker = announced.worker {
+                        try db.execute(sql: "INSERT OR IGNORE INTO holder VALUES (?, ?, ?)", arguments: [incarnation, chunk.identity.hex, worker])
+                    }
                     if let earlier = try Self.earlier(db, chunk, incarnation) { return earlier }
                     try Self.insert(db, .chunk(chunk), at: next, incarnation, retryOf: nil)
                     defer { next += 1 }
                     return .appended(position: next)
                 }
+            }
+        }
+    }
+
+    /// The workers last known to hold each chunk that is not absorbed.
+    public func holders(incarnation: String) throws(AccrueError) -> [ContentHash: Set<String>] {
+        try translating("reading where chunks are") {
+            try self.database.read { db in
+                var holders: [ContentHash: Set<String>] = [:]
+                for row in try Row.fetchAll(db, sql: "SELECT identity, worker FROM holder WHERE incarnation = ?", arguments: [incarnation]) {
+                    guard let identity = ContentHash(hex: row["identity"]) else { continue }
+                    holders[identity, default: []].insert(row["worker"])
+                }
+                return holders
             }
         }
     }
@@ -33,8 +51,8 @@ extension Store {
         }
     }
 
-    /// Appends a chunk that was set aside again, at a new position.
-    /// - Throws: `conflict` when the position holds no chunk that is set aside, or when that chunk was retried already.
+    /// Appends a chunk that was set aside again, at a new position; one that was retried already is where it was put then.
+    /// - Throws: `conflict` when the position holds no chunk that is set aside.
     public func retry(position: Int, incarnation: String) throws(AccrueError) -> Int {
         let operation = "retrying the chunk at position \(position)"
         let entries = try self.entries(after: position - 1, incarnation: incarnation)
@@ -46,7 +64,7 @@ extension Store {
                 if let later = try Int.fetchOne(
                     db, sql: "SELECT position FROM log WHERE incarnation = ? AND retried = ?", arguments: [incarnation, position])
                 {
-                    throw AccrueError(.conflict, while: operation, "it was retried already, at position \(later)", hint: "see where that chunk stands")
+                    return later
                 }
                 let next = try Self.lastPosition(db, incarnation) + 1
                 try Self.insert(db, entry.kind, at: next, incarnation, retryOf: position)

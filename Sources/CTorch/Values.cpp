@@ -10,28 +10,56 @@
 
 using namespace ct;
 
+namespace {
+
+// A function of whichever BLAS was loaded, if that has it.
+template <typename Function> Function *symbol(const char *name) { return reinterpret_cast<Function *>(dlsym(RTLD_DEFAULT, name)); }
+
+char *copy(const std::string &text) { return strdup(text.c_str()); }
+
+}  // namespace
+
 extern "C" {
 
 const char *ct_error(void) { return failure.c_str(); }
 
 void ct_begin_thread(void) {
     at::set_num_threads(1);
+    // libtorch's setting does not reach a BLAS with threads of its own.
+    if (auto set = symbol<void(int)>("openblas_set_num_threads")) set(1);
     at::GradMode::set_enabled(false);
     at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
 }
 
-char *ct_describe(void) {
-    std::string text = std::string("libtorch ") + TORCH_VERSION;
-    // The vector instructions in use are a line of the library's description of itself.
-    const std::string config = at::show_config(), label = "CPU capability usage: ";
-    if (auto start = config.find(label); start != std::string::npos)
-        text += "; CPU capability " + config.substr(start + label.size(), config.find('\n', start) - start - label.size());
-    using Text = char *(*)();
-    if (auto config = reinterpret_cast<Text>(dlsym(RTLD_DEFAULT, "openblas_get_config"))) text += std::string("; ") + config();
-    if (auto core = reinterpret_cast<Text>(dlsym(RTLD_DEFAULT, "openblas_get_corename"))) text += std::string("; BLAS core ") + core();
-    text += std::string("; oneDNN ") + (at::globalContext().hasMKLDNN() ? "yes" : "no");
-    text += "; threads " + std::to_string(at::get_num_threads());
-    return strdup(text.c_str());
+char *ct_describe(enum ct_fact fact) {
+    return attempt<char *>(nullptr, [&]() -> char * {
+        switch (fact) {
+        case CT_VERSION: return copy(TORCH_VERSION);
+        case CT_CPU_CAPABILITY: {
+            // The vector instructions in use are a line of the library's description of itself.
+            const std::string config = at::show_config(), label = "CPU capability usage: ";
+            auto start = config.find(label);
+            if (start == std::string::npos) return nullptr;
+            start += label.size();
+            return copy(config.substr(start, config.find('\n', start) - start));
+        }
+        case CT_BLAS: {
+            auto config = symbol<char *()>("openblas_get_config");
+            return config ? copy(config()) : nullptr;
+        }
+        case CT_BLAS_CORE: {
+            auto core = symbol<char *()>("openblas_get_corename");
+            return core ? copy(core()) : nullptr;
+        }
+        case CT_BLAS_THREADS: {
+            auto threads = symbol<int()>("openblas_get_num_threads");
+            return threads ? copy(std::to_string(threads())) : nullptr;
+        }
+        case CT_ONEDNN: return copy(at::globalContext().hasMKLDNN() ? "yes" : "no");
+        case CT_THREADS: return copy(std::to_string(at::get_num_threads()));
+        }
+        return nullptr;
+    });
 }
 
 void ct_free(ct_tensor tensor) { delete &get(tensor); }

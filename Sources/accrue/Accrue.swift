@@ -4,16 +4,19 @@ import Foundation
 
 /// The command line of Accrue.
 @main
-struct Accrue: ParsableCommand {
+struct Accrue: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "accrue",
         abstract: "Bayesian posteriors that stay current while data keeps arriving.",
-        subcommands: [Run.self, Pipeline.self])
+        subcommands: [
+            ServeCommand.self, WorkerCommand.self, RunCommand.self, PipelineCommand.self, PushCommand.self, FlushCommand.self, QueryCommand.self, PosteriorCommand.self,
+            StatusCommand.self, ChunksCommand.self, EventsCommand.self, DoctorCommand.self,
+        ])
 
-    static func main() {
+    static func main() async {
         do {
             var command = try parseAsRoot()
-            try command.run()
+            if var command = command as? any AsyncParsableCommand { try await command.run() } else { try command.run() }
         } catch let error as AccrueError {
             report(error)
         } catch {
@@ -24,9 +27,9 @@ struct Accrue: ParsableCommand {
     /// Prints an error where people and scripts look for it, and ends with its exit code (ops/RUNBOOK.md).
     private static func report(_ error: AccrueError) -> Never {
         if CommandLine.arguments.contains("--json"), let body = try? JSONValue(encoding: error) {
-            print(JSONValue.object(["error": body]).canonical)
+            Output.line(JSONValue.object(["error": body]).canonical)
         } else {
-            FileHandle.standardError.write(Data("accrue: \(error)\n".utf8))
+            Output.note("accrue: \(error)")
         }
         Foundation.exit(error.exitCode)
     }

@@ -15,10 +15,14 @@ struct Program {
         return (bundle as NSString).deletingLastPathComponent
     }()
 
-    static func run(_ name: String, _ arguments: [String]) throws -> Result {
+    static func path(_ name: String) -> String { "\(directory)/\(name)" }
+    static func exists(_ name: String) -> Bool { FileManager.default.isExecutableFile(atPath: path(name)) }
+
+    static func run(_ name: String, _ arguments: [String], environment: [String: String] = [:]) throws -> Result {
         let process = Process()
-        process.executableURL = URL(fileURLWithPath: "\(directory)/\(name)")
+        process.executableURL = URL(fileURLWithPath: path(name))
         process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { _, given in given }
         let output = Pipe(), errors = Pipe()
         process.standardOutput = output
         process.standardError = errors

@@ -3,7 +3,7 @@ public import AccrueCore
 /// The question `predict`, as all methods that predict answer it.
 ///
 /// Header: `draws` (default the method's), `summary` (no per-row answers). Tensors: the schema's inputs; with the target too, the answer's header has
-/// `figures`.
+/// `figures`, and `score`, the sums that they follow from: those of several queries add.
 public enum PredictQuery {
     public static let verb = "predict"
 
@@ -44,8 +44,9 @@ public enum PredictQuery {
         var header: [String: JSONValue] = ["rows": .integer(request.rows.count), "draws": .integer(draws)]
         for (name, figure) in predictions.summary { header[name] = figure }
         if let targets {
-            let figures = predictions.score(targets).figures
-            header["figures"] = .object(figures.mapValues { .number($0) })
+            let score = predictions.score(targets)
+            header["figures"] = .object(score.figures.mapValues { .number($0) })
+            header["score"] = try? JSONValue(encoding: score)
         }
         return QueryBytes(verb: verb, header: .object(header), tensors: request.summary ? [:] : predictions.tensors)
     }

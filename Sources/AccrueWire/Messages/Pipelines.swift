@@ -18,7 +18,7 @@ public struct Applied: Codable, Equatable, Sendable {
     }
 }
 
-/// Names a pipeline: `pipeline.show`, `pipeline.delete`, `pipeline.resume`, `flush`, `posterior.list`.
+/// Names a pipeline: `pipeline.show`, `pipeline.delete`, `pipeline.resume`, `flush`.
 public struct PipelineName: Codable, Equatable, Sendable {
     public var pipeline: String
     public init(pipeline: String) { self.pipeline = pipeline }
@@ -101,8 +101,24 @@ public struct PosteriorRecord: Codable, Equatable, Sendable {
     }
 }
 
-/// The answer to `posterior.list`: oldest first.
+/// `posterior.list`: versions after a number (all when nil), at most `limit`.
+public struct PosteriorsQuery: Codable, Equatable, Sendable {
+    public var pipeline: String
+    public var after: Int?
+    public var limit: Int?
+    public init(pipeline: String, after: Int? = nil, limit: Int? = nil) {
+        self.pipeline = pipeline
+        self.after = after
+        self.limit = limit
+    }
+}
+
+/// The answer to `posterior.list`: oldest first, without `score`; ask again with `after` = the last version while `more`.
 public struct PosteriorListing: Codable, Equatable, Sendable {
     public var versions: [PosteriorRecord]
-    public init(versions: [PosteriorRecord]) { self.versions = versions }
+    public var more: Bool
+    public init(versions: [PosteriorRecord], more: Bool = false) {
+        self.versions = versions
+        self.more = more
+    }
 }

@@ -27,6 +27,11 @@ struct PendingRequests {
     func message(_ id: String) -> Message? { entries[id]?.message }
     mutating func remove(_ id: String) -> Entry? { entries.removeValue(forKey: id) }
 
+    mutating func takeAll() -> [Entry] {
+        defer { entries = [:] }
+        return Array(entries.values)
+    }
+
     /// Sends a refused request again later; false when it is to fail now.
     mutating func postpone(_ id: String, ms: Int, at now: MonotonicTime) -> Bool {
         guard let entry = entries[id], entry.patient else { return false }

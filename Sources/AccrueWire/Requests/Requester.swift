@@ -52,17 +52,22 @@ public final class Requester: Sendable {
     public func request(
         _ message: Message, timeoutMs: Int = 10_000, resendMs: Int = 1_000, patient: Bool = true, completion: @escaping Completion
     ) {
+        submit(message, id: nextID(), timeoutMs, resendMs, patient, completion)
+    }
+
+    private func nextID() -> String { pending.withLock { "\(nonce)-\($0.nextNumber())" } }
+
+    private func submit(_ message: Message, id: String, _ timeoutMs: Int, _ resendMs: Int, _ patient: Bool, _ completion: @escaping Completion) {
         let now = MonotonicTime.now()
-        let (id, isFirst) = pending.withLock { pending in
+        let isFirst = pending.withLock { pending in
             let isFirst = pending.isEmpty
-            let id = "\(nonce)-\(pending.nextNumber())"
             var message = message
             message.header = message.header.adding(id: id)
             pending.add(
                 PendingRequests.Entry(
                     message: message, deadline: now.adding(ms: timeoutMs), timeoutMs: timeoutMs, resendAt: now.adding(ms: resendMs), resendMs: resendMs,
                     patient: patient, completion: completion), id: id)
-            return (id, isFirst)
+            return isFirst
         }
         transmit(id)
         if isFirst { scheduleTick() }
@@ -71,11 +76,25 @@ public final class Requester: Sendable {
     /// Sends a request and waits for its answer.
     /// - Throws: the error of a refusal; `unavailable` when no answer came in time or the task was cancelled; `limitExceeded` when it is too large.
     public func request(_ message: Message, timeoutMs: Int = 10_000, resendMs: Int = 1_000, patient: Bool = true) async throws(AccrueError) -> Message {
-        let result = await withCheckedContinuation { continuation in
-            request(message, timeoutMs: timeoutMs, resendMs: resendMs, patient: patient) { continuation.resume(returning: $0) }
+        let id = nextID()
+        let cancelled = AccrueError(.unavailable, while: "asking \(endpoint) to '\(message.verb)'", "the request was given up before its answer came")
+        let result = await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                submit(message, id: id, timeoutMs, resendMs, patient) { continuation.resume(returning: $0) }
+                if Task.isCancelled { fail(id, cancelled) }
+            }
+        } onCancel: {
+            fail(id, cancelled)
         }
         return try result.get()
     }
+
+    /// Fails every request that waits, for when the peer is known to be gone.
+    public func abandon(_ error: AccrueError) {
+        for entry in pending.withLock({ $0.takeAll() }) { entry.completion(.failure(error)) }
+    }
+
+    private func fail(_ id: String, _ error: AccrueError) { pending.withLock({ $0.remove(id) })?.completion(.failure(error)) }
 
     /// Sends a request and reads its answer.
     public func ask<Answer: Decodable & Sendable>(
@@ -99,9 +118,7 @@ public final class Requester: Sendable {
 
     private func transmit(_ id: String) {
         guard let message = pending.withLock({ $0.message(id) }) else { return }
-        do { try loop.send(message, on: socket) } catch {
-            pending.withLock({ $0.remove(id) })?.completion(.failure(error))
-        }
+        do { try loop.send(message, on: socket) } catch { fail(id, error) }
     }
 
     /// - Returns: whether the message answered a request.

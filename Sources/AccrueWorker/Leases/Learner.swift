@@ -146,7 +146,7 @@ final class Learner: Sendable {
         var kind = LeaseFailed.Kind.environment
         do throws(AccrueError) {
             let method: any OpaqueMethod
-            do { method = try self.method(task.declaration) } catch {
+            do { method = try await self.method(task.declaration) } catch {
                 // Settings that the method refuses make the pipeline's `apply` fail with the method's own words.
                 if task.identity.phase == .initial { kind = .method }
                 throw error
@@ -181,9 +181,12 @@ final class Learner: Sendable {
         }
     }
 
-    private func method(_ declaration: PipelineDeclaration) throws(AccrueError) -> any OpaqueMethod {
+    private func method(_ declaration: PipelineDeclaration) async throws(AccrueError) -> any OpaqueMethod {
         if let last = shared.withLock({ $0.method }), last.declaration == declaration { return last.method }
-        let made = try catalog.make(declaration)
+        let catalog = catalog
+        let made = try await threads.run { () -> Result<any OpaqueMethod, AccrueError> in
+            do throws(AccrueError) { return .success(try catalog.make(declaration)) } catch { return .failure(error) }
+        }.get()
         shared.withLock { $0.method = (declaration, made) }
         return made
     }

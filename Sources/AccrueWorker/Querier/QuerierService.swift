@@ -28,11 +28,18 @@ public struct QuerierSettings: Sendable {
 public struct QuerierService: Sendable {
     public let settings: QuerierSettings
     public let catalog: MethodCatalog
+    /// Called on each thread that runs a method, before it does.
+    public let beginThread: @Sendable () -> Void
+    /// Told what a person may want to know, one line each.
     public let report: @Sendable (String) -> Void
 
-    public init(_ settings: QuerierSettings, catalog: MethodCatalog, report: @escaping @Sendable (String) -> Void) {
+    public init(
+        _ settings: QuerierSettings, catalog: MethodCatalog, beginThread: @escaping @Sendable () -> Void = {},
+        report: @escaping @Sendable (String) -> Void
+    ) {
         self.settings = settings
         self.catalog = catalog
+        self.beginThread = beginThread
         self.report = report
     }
 
@@ -56,9 +63,10 @@ public struct QuerierService: Sendable {
         let endpoint = WorkerSettings.advertised(settings.advertise, bound: bound)
         let hello = Hello(role: .querier, name: settings.name, boot: UUID().uuidString, endpoint: endpoint)
         let link = try CoordinatorLink(loop, coordinator: settings.coordinator, hello: hello, identity: "q-\(settings.name)", report: report)
-        let versions = ServedVersions(control: link.control, catalog: catalog, report: report) { () throws(AccrueError) in try link.bulk() }
-        desk.set(QueryDesk(versions: versions) { message, peer in try? loop.send(message, on: "query", to: peer) })
+        let versions = ServedVersions(control: link.control, catalog: catalog, beginThread: beginThread, report: report) { () throws(AccrueError) in try link.bulk() }
+        desk.set(QueryDesk(versions: versions, beginThread: beginThread) { message, peer in try? loop.send(message, on: "query", to: peer) })
         let hints = HintSubscription(loop)
+        report("answers queries at \(bound)")
         let name = settings.name
 
         // Not children of this task: a coordinator that does not answer must not hold up the end.

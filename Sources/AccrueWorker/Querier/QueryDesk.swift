@@ -11,11 +11,12 @@ final class QueryDesk: Sendable {
 
     private let versions: ServedVersions
     private let send: @Sendable (Message, Peer) -> Void
-    private let answering = WorkThreads("answering", count: threads)
+    private let answering: WorkThreads
     private let isClosed = Mutex(false)
 
-    init(versions: ServedVersions, send: @escaping @Sendable (Message, Peer) -> Void) {
+    init(versions: ServedVersions, beginThread: @escaping @Sendable () -> Void, send: @escaping @Sendable (Message, Peer) -> Void) {
         self.versions = versions
+        answering = WorkThreads("answering", count: Self.threads, begin: beginThread)
         self.send = send
     }
 

@@ -45,15 +45,17 @@ final class ServedVersions: Sendable {
     private let catalog: MethodCatalog
     private let bulk: @Sendable () throws(AccrueError) -> Requester
     private let report: @Sendable (String) -> Void
-    private let loading = WorkThreads("loading")
+    private let loading: WorkThreads
     private let older = RecentlyUsed<OlderKey, ServedVersion>(costMax: olderBytesMax)
     private let shared = Mutex(Shared())
     private let demands: AsyncStream<Demand>
     private let demand: AsyncStream<Demand>.Continuation
 
     init(
-        control: Requester, catalog: MethodCatalog, report: @escaping @Sendable (String) -> Void, bulk: @escaping @Sendable () throws(AccrueError) -> Requester
+        control: Requester, catalog: MethodCatalog, beginThread: @escaping @Sendable () -> Void, report: @escaping @Sendable (String) -> Void,
+        bulk: @escaping @Sendable () throws(AccrueError) -> Requester
     ) {
+        loading = WorkThreads("loading", begin: beginThread)
         self.control = control
         self.catalog = catalog
         self.report = report

@@ -7,16 +7,20 @@ import Glibc
 public struct WorkerService: Sendable {
     public let settings: WorkerSettings
     public let catalog: MethodCatalog
+    /// Called on each thread that runs a method, before it does.
+    public let beginThread: @Sendable () -> Void
     /// Told what a person may want to know, one line each.
     public let report: @Sendable (String) -> Void
     /// Told an error after which the process must not go on; must not return.
     public let fatal: @Sendable (AccrueError) -> Void
 
     public init(
-        _ settings: WorkerSettings, catalog: MethodCatalog, report: @escaping @Sendable (String) -> Void, fatal: @escaping @Sendable (AccrueError) -> Void
+        _ settings: WorkerSettings, catalog: MethodCatalog, beginThread: @escaping @Sendable () -> Void = {},
+        report: @escaping @Sendable (String) -> Void, fatal: @escaping @Sendable (AccrueError) -> Void
     ) {
         self.settings = settings
         self.catalog = catalog
+        self.beginThread = beginThread
         self.report = report
         self.fatal = fatal
     }
@@ -53,12 +57,12 @@ public struct WorkerService: Sendable {
         let ingest = Ingest(worker: name, spool: spool, pipelines: pipelines, control: control) { message, peer in
             try? loop.send(message, on: "ingest", to: peer)
         }
-        let learning = WorkThreads("learning", priority: .idle)
+        let learning = WorkThreads("learning", priority: .yielding, begin: beginThread)
         let gathering = LeaseGathering(spool: spool, loop: loop, threads: learning) { () throws(AccrueError) in try link.bulk() }
         let learner = Learner(worker: name, catalog: catalog, control: control, gathering: gathering, threads: learning, report: report)
         inbox.open(ingest: ingest, learner: learner, spool: spool)
         let inventory = InventoryReport(worker: name, spool: spool, control: control)
-        report("worker '\(name)' takes chunks at \(bound); its spool holds \(spool.items().count)")
+        report("takes chunks at \(bound); its spool holds \(spool.items().count)")
 
         // Not children of this task: a fit that does not stop, or a coordinator that does not answer, must not hold up the end.
         let (outcomes, outcome) = AsyncStream<AccrueError?>.makeStream()

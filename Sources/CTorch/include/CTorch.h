@@ -25,14 +25,15 @@ enum ct_unary {
 };
 enum ct_binary { CT_ADD, CT_SUB, CT_MUL, CT_DIV, CT_MAXIMUM, CT_MINIMUM, CT_POW, CT_MATMUL, CT_EQUAL, CT_LESS };
 enum ct_reduce { CT_SUM, CT_MEAN, CT_AMAX, CT_LOGSUMEXP };
+enum ct_fact { CT_VERSION, CT_CPU_CAPABILITY, CT_BLAS, CT_BLAS_CORE, CT_BLAS_THREADS, CT_ONEDNN, CT_THREADS };
 enum ct_reduction { CT_REDUCE_NONE, CT_REDUCE_MEAN, CT_REDUCE_SUM };
 
 // The reason of this thread's last failure.
 const char *ct_error(void);
 // Sets threads to one and turns off gradients and non-deterministic choices, for the calling thread where the library keeps them by thread.
 void ct_begin_thread(void);
-// "libtorch 1.13.1; …": version, BLAS with its core type, CPU capability. The caller frees it with free().
-char *ct_describe(void);
+// What the library says about itself; NULL when it does not say. The caller frees it with free().
+char *_Nullable ct_describe(enum ct_fact fact);
 
 void ct_free(ct_tensor tensor);
 ct_tensor _Nullable ct_from_bytes(const void *_Nullable data, int32_t dtype, const int64_t *_Nullable shape, int32_t dims);

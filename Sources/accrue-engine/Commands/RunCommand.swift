@@ -1,6 +1,7 @@
 import AccrueClient
 import AccrueCore
 import AccrueMethods
+import AccrueTensor
 import ArgumentParser
 import Foundation
 
@@ -14,6 +15,7 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "One JSON line a version, and one with the figures at the end.") var json = false
 
     func run() throws {
+        EngineFingerprint.beginThread()
         let file = try JSONValue(parsing: FileHandle.standardInput.readDataToEndOfFile())
         let pipeline = try PipelineDeclaration(parsing: file)
         let plan = try RunDeclaration(parsing: file)

@@ -1,4 +1,3 @@
-import AccrueCore
 import Dispatch
 import Foundation
 import Glibc
@@ -8,8 +7,8 @@ import Synchronization
 public final class WorkThreads: Sendable {
     public enum Priority: Sendable {
         case normal
-        /// Runs only when nothing else wants the processor: learning yields to answering.
-        case idle
+        /// Yields to whatever else wants the processor: learning yields to answering.
+        case yielding
     }
 
     private struct Shared {
@@ -25,12 +24,14 @@ public final class WorkThreads: Sendable {
     private let queue = Queue()
     private let count: Int
 
-    public init(_ name: String, count: Int = 1, priority: Priority = .normal) {
+    /// - Parameter begin: called on each thread before its first work.
+    public init(_ name: String, count: Int = 1, priority: Priority = .normal, begin: @escaping @Sendable () -> Void = {}) {
         self.count = count
         for _ in 0..<count {
             let queue = queue
             let thread = Thread {
-                if priority == .idle { Self.becomeIdle() }
+                if priority == .yielding { Self.yield() }
+                begin()
                 while true {
                     queue.wake.wait()
                     let (work, isStopped) = queue.shared.withLock { shared in
@@ -69,9 +70,12 @@ public final class WorkThreads: Sendable {
         if first { for _ in 0..<count { queue.wake.signal() } }
     }
 
-    private static func becomeIdle() {
-        // Linux's SCHED_IDLE; 0 means the calling thread. A kernel that refuses leaves the thread as it was.
-        var parameters = sched_param()
-        _ = sched_setscheduler(0, 5, &parameters)
+    /// How nice a yielding thread is. Linux gives it a tenth of a processor that others keep busy, and lets a thread of normal priority that wakes
+    /// run before it at once, as it would before SCHED_IDLE; but SCHED_IDLE leaves learning 0.4 % of a busy machine, which is not progress.
+    public static let yieldingNice: Int32 = 10
+
+    private static func yield() {
+        // For Linux a thread is what setpriority takes for a process; 0 means the calling one. A refusal leaves the thread as it was.
+        _ = setpriority(__priority_which_t(PRIO_PROCESS.rawValue), 0, yieldingNice)
     }
 }

@@ -1,7 +1,7 @@
 import Synchronization
 
 /// Values kept as long as there is room, the longest unused going first.
-final class RecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Sendable {
+public final class RecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     private struct Entry {
         var value: Value
         var cost: Int
@@ -16,9 +16,9 @@ final class RecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     private let costMax: Int
     private let shared = Mutex(Shared())
 
-    init(costMax: Int) { self.costMax = costMax }
+    public init(costMax: Int) { self.costMax = costMax }
 
-    subscript(key: Key) -> Value? {
+    public subscript(key: Key) -> Value? {
         shared.withLock { shared in
             shared.clock += 1
             shared.entries[key]?.used = shared.clock
@@ -27,7 +27,7 @@ final class RecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Sendable {
     }
 
     /// Values that alone cost more than there is room are not kept.
-    func insert(_ value: Value, for key: Key, cost: Int) {
+    public func insert(_ value: Value, for key: Key, cost: Int) {
         shared.withLock { shared in
             if let old = shared.entries.removeValue(forKey: key) { shared.cost -= old.cost }
             guard cost <= costMax else { return }

@@ -2,7 +2,7 @@ import Dispatch
 import Foundation
 import Glibc
 
-/// When a worker or querier process is to end: SIGTERM or SIGINT, and with a parent, the end of standard input.
+/// When a process of Accrue is to end: SIGTERM or SIGINT, and with a parent, the end of standard input.
 public final class ProcessEnd: Sendable {
     private let requests: AsyncStream<Void>
     private let request: AsyncStream<Void>.Continuation

@@ -3,9 +3,9 @@ import ArgumentParser
 import Foundation
 
 /// `accrue run FILE`
-struct Run: ParsableCommand {
+struct RunCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Run a pipeline file in one process: stream its source chunk by chunk, score the hold-out, check what it expects.",
+        commandName: "run", abstract: "Run a pipeline file in one process: stream its source chunk by chunk, score the hold-out, check what it expects.",
         discussion: """
             EXAMPLES
               accrue run pipelines/linear-golden.yaml --check

@@ -1,0 +1,106 @@
+public import AccrueCore
+public import AccrueWire
+import Foundation
+import Synchronization
+
+/// A client's connection to a cluster: the coordinator's control socket, and from there whichever sockets a request needs.
+///
+/// All requests may be used from several tasks at once. Nothing waits for ever: a coordinator that does not answer is an `unavailable` error after a
+/// few seconds.
+public final class ClusterConnection: Sendable {
+    /// How long answers are waited for, in milliseconds.
+    enum Patience {
+        static let helloMs = 3_000
+        static let askMs = 5_000
+        /// Making a pipeline needs a worker, which computes its version 0.
+        static let applyMs = 60_000
+    }
+
+    /// How long pushes, queries and waiting go on while the coordinator is silent or no worker is there, unless said otherwise: as when the daemon is
+    /// started anew.
+    public static let patienceMsStandard = 30_000
+
+    private struct Shared {
+        var welcome: Welcome
+        var requesters: [String: Requester] = [:]
+        var number = 0
+    }
+
+    /// The control endpoint.
+    public let endpoint: String
+    let patienceMs: Int
+    let loop: SocketLoop
+    let control: Requester
+    private let shared: Mutex<Shared>
+
+    private init(endpoint: String, patienceMs: Int, loop: SocketLoop, control: Requester, welcome: Welcome) {
+        self.endpoint = endpoint
+        self.patienceMs = patienceMs
+        self.loop = loop
+        self.control = control
+        shared = Mutex(Shared(welcome: welcome))
+    }
+
+    /// Connects to a coordinator's control endpoint.
+    /// - Throws: `unavailable` when nobody answers there, `invalidInput` for a malformed endpoint.
+    public static func open(_ endpoint: String, patienceMs: Int = patienceMsStandard) async throws(AccrueError) -> ClusterConnection {
+        let hint = "start a daemon with 'accrue serve', or name its control endpoint with --connect or ACCRUE_CONNECT"
+        if endpoint.hasPrefix("ipc:///"), !FileManager.default.fileExists(atPath: String(endpoint.dropFirst(6))) {
+            throw AccrueError(.unavailable, while: "connecting to \(endpoint)", "no daemon listens there", hint: hint)
+        }
+        let loop = try SocketLoop()
+        let control = try Requester(loop, name: "control", to: endpoint)
+        do throws(AccrueError) {
+            let welcome = try await hello(control)
+            return ClusterConnection(endpoint: endpoint, patienceMs: patienceMs, loop: loop, control: control, welcome: welcome)
+        } catch where error.code == .unavailable {
+            throw AccrueError(.unavailable, while: "connecting to \(endpoint)", "no daemon answered within \(Patience.helloMs) ms", hint: hint)
+        }
+    }
+
+    /// Closes all sockets; requests under way fail.
+    public func close() {
+        let gone = AccrueError(.unavailable, while: "asking \(endpoint)", "the connection was closed")
+        for requester in [control] + shared.withLock({ Array($0.requesters.values) }) { requester.abandon(gone) }
+        loop.stop()
+    }
+
+    /// Where the cluster's sockets are, as last heard.
+    public var endpoints: Endpoints { shared.withLock { $0.welcome.endpoints } }
+
+    /// Asks the coordinator again where the sockets of live workers and queriers are.
+    @discardableResult
+    public func refresh() async throws(AccrueError) -> Endpoints {
+        let welcome = try await Self.hello(control)
+        shared.withLock { $0.welcome = welcome }
+        return welcome.endpoints
+    }
+
+    private static func hello(_ control: Requester) async throws(AccrueError) -> Welcome {
+        try await control.ask(.hello, Hello(role: .client), timeoutMs: Patience.helloMs)
+    }
+
+    /// The connection to one of the cluster's sockets, made when it is first needed.
+    func requester(to endpoint: String, traffic: SocketLoop.Traffic) throws(AccrueError) -> Requester {
+        if let known = shared.withLock({ $0.requesters[endpoint] }) { return known }
+        let number = shared.withLock { shared in
+            shared.number += 1
+            return shared.number
+        }
+        let requester = try Requester(loop, name: "peer-\(number)", to: endpoint, traffic: traffic)
+        return shared.withLock { shared in
+            // Of two tasks that come at once the first one's connection stays.
+            if let known = shared.requesters[endpoint] { return known }
+            shared.requesters[endpoint] = requester
+            return requester
+        }
+    }
+
+    /// Gives up a socket whose process is gone; what waits for its answers fails.
+    func forget(_ requester: Requester, because error: AccrueError) {
+        shared.withLock { shared in
+            if shared.requesters[requester.endpoint] === requester { shared.requesters[requester.endpoint] = nil }
+        }
+        requester.abandon(error)
+    }
+}

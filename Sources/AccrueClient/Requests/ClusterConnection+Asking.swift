@@ -1,0 +1,75 @@
+public import AccrueCore
+public import AccrueWire
+public import Foundation
+
+// What the coordinator can be asked and told. Each call is one request; all throw `unavailable` when it does not answer, and what it refuses.
+extension ClusterConnection {
+    private struct Nothing: Codable, Sendable {}
+
+    func ask<Answer: Decodable & Sendable>(
+        _ verb: Verb, _ header: some Encodable, as _: Answer.Type = Answer.self, timeoutMs: Int = Patience.askMs
+    ) async throws(AccrueError) -> Answer {
+        try await control.ask(verb, header, timeoutMs: timeoutMs)
+    }
+
+    public func status() async throws(AccrueError) -> ClusterStatus { try await ask(.status, Nothing()) }
+
+    /// Makes a pipeline, or says again what it is.
+    /// - Throws: `conflict` when it exists and is declared otherwise; `invalidInput` for settings that its method refuses.
+    public func apply(_ declaration: PipelineDeclaration) async throws(AccrueError) -> Applied {
+        try await ask(.pipelineApply, Apply(declaration: declaration), timeoutMs: Patience.applyMs)
+    }
+
+    public func pipelines() async throws(AccrueError) -> [PipelineRecord] { try await ask(.pipelineList, Nothing(), as: PipelineListing.self).pipelines }
+
+    /// - Throws: `notFound` when there is no such pipeline, here and below.
+    public func pipeline(_ name: String) async throws(AccrueError) -> PipelineRecord { try await ask(.pipelineShow, PipelineName(pipeline: name)) }
+
+    /// Deletes a pipeline, its log and its versions.
+    public func delete(_ name: String) async throws(AccrueError) { _ = try await ask(.pipelineDelete, PipelineName(pipeline: name), as: Nothing.self) }
+
+    /// Lets a paused pipeline go on.
+    public func resume(_ name: String) async throws(AccrueError) { _ = try await ask(.pipelineResume, PipelineName(pipeline: name), as: Nothing.self) }
+
+    /// Ends the open round, if it has chunks.
+    public func flush(_ name: String) async throws(AccrueError) -> Flushed { try await ask(.flush, PipelineName(pipeline: name)) }
+
+    /// The chunks of a pipeline's log, in order, page by page.
+    public func chunks(_ name: String, state: ChunkState? = nil, page: (ChunkListing) -> Void) async throws(AccrueError) {
+        var query = ChunksQuery(pipeline: name, state: state, limit: Limits.pageItemsMax)
+        while true {
+            let listing: ChunkListing = try await ask(.chunksList, query)
+            page(listing)
+            guard listing.more, let last = listing.chunks.last else { return }
+            query.after = last.position
+        }
+    }
+
+    /// Appends chunks that were set aside to the log again.
+    /// - Returns: their new positions, in the order asked.
+    public func retry(_ positions: [Int], of name: String) async throws(AccrueError) -> [Int] {
+        try await ask(.chunksRetry, ChunkPositions(pipeline: name, positions: positions), as: PositionsReply.self).positions
+    }
+
+    /// Takes waiting chunks out of learning.
+    /// - Returns: the position of the log entry that says so.
+    public func setAside(_ positions: [Int], of name: String, reason: String) async throws(AccrueError) -> [Int] {
+        try await ask(.chunksSetAside, ChunkPositions(pipeline: name, positions: positions, reason: reason), as: PositionsReply.self).positions
+    }
+
+    /// The versions of a posterior, oldest first.
+    public func versions(of name: String) async throws(AccrueError) -> [PosteriorRecord] {
+        try await ask(.posteriorList, PipelineName(pipeline: name), as: PosteriorListing.self).versions
+    }
+
+    /// - Parameter version: nil: the newest.
+    public func version(_ version: Int?, of name: String) async throws(AccrueError) -> PosteriorRecord {
+        try await ask(.posteriorShow, PosteriorQuery(pipeline: name, at: version))
+    }
+
+    /// The bytes of a version's state (safetensors).
+    /// - Throws: `corrupt` when what came does not have the state's hash.
+    public func state(of version: PosteriorRecord) async throws(AccrueError) -> Data {
+        try await requester(to: endpoints.bulk, traffic: .bulk).getBlob(version.hash, timeoutMs: patienceMs)
+    }
+}

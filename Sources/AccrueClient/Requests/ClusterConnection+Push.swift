@@ -1,0 +1,91 @@
+public import AccrueCore
+public import AccrueWire
+public import Foundation
+
+/// A chunk on its way to a pipeline.
+public struct OutgoingChunk: Sendable {
+    /// Safetensors: one tensor a schema entry, the first dimension counts rows.
+    public var bytes: Data
+    /// The producer's name for it: the same key never stands for two contents.
+    public var key: String?
+    public init(bytes: Data, key: String? = nil) {
+        self.bytes = bytes
+        self.key = key
+    }
+}
+
+extension ClusterConnection {
+    /// A push may wait this long for a worker that lives but has no room.
+    private static let pushMs = 600_000
+
+    /// Pushes one chunk and waits for its acknowledgement: then it is on disk and in the log, and is never lost or counted twice.
+    ///
+    /// A worker that has no room is obeyed, one that dies is replaced by another; the same chunk sent twice is the same chunk.
+    /// - Parameter turn: spreads chunks over the workers.
+    /// - Throws: `invalidInput` when the chunk does not fit the schema, `notFound` for an unknown pipeline, `conflict` when the key stands for another
+    ///   content, `limitExceeded`, `unavailable` when no worker takes it: the outcome is unknown then, and sending the same again is safe.
+    public func push(_ chunk: OutgoingChunk, to pipeline: String, turn: Int = 0) async throws(AccrueError) -> Acknowledgement {
+        let operation = "pushing a chunk to pipeline '\(pipeline)'"
+        let bytes = chunk.bytes, total = chunk.bytes.count
+        guard total <= Limits.chunkBytesMax else {
+            throw AccrueError(
+                .limitExceeded, while: operation, "the chunk has \(total) bytes; at most \(Limits.chunkBytesMax) are allowed", hint: "push fewer rows a chunk")
+        }
+        var push = Push(pipeline: pipeline, key: chunk.key)
+        let isWhole = total <= Limits.pieceBytesMax
+        if !isWhole { push.hash = ContentHash(of: bytes) }
+        let header = push
+        return try await withLive(.ingest, turn: turn, while: operation) { worker throws(AccrueError) in
+            if isWhole { return try await worker.request(try Message(.push, encoding: header, payload: [bytes]), timeoutMs: Self.pushMs).read() }
+            return try await worker.upload(bytes, timeoutMs: Self.pushMs) { offset, payload throws(AccrueError) in
+                var piece = header
+                piece.offset = offset
+                piece.totalBytes = total
+                return try Message(.push, encoding: piece, payload: [payload])
+            }.read()
+        }
+    }
+
+    /// Pushes chunks.
+    ///
+    /// - Parameters:
+    ///   - window: chunks that may be unacknowledged. Only with 1 do they enter the log in this order.
+    ///   - chunk: makes the chunk of an index, when it is its turn.
+    ///   - acknowledged: told every acknowledgement, in the order of the chunks.
+    /// - Throws: the first failure. Chunks after it may have been acknowledged when the window is larger than 1.
+    public func push(
+        count: Int, to pipeline: String, window: Int = 1, chunk: @escaping @Sendable (Int) throws(AccrueError) -> OutgoingChunk,
+        acknowledged: (Int, Acknowledgement) -> Void
+    ) async throws(AccrueError) {
+        // Producers that start together do not all begin with the same worker.
+        let start = Int.random(in: 0..<1_024)
+        let failure = await withTaskGroup(of: (Int, Result<Acknowledgement, AccrueError>).self) { group -> AccrueError? in
+            var next = 0, told = 0
+            var early: [Int: Acknowledgement] = [:]
+            var failure: AccrueError?
+            func launch() {
+                let index = next
+                next += 1
+                group.addTask {
+                    do throws(AccrueError) {
+                        return (index, .success(try await self.push(try chunk(index), to: pipeline, turn: start + index)))
+                    } catch { return (index, .failure(error)) }
+                }
+            }
+            while next < min(count, max(1, window)) { launch() }
+            for await (index, result) in group {
+                switch result {
+                case .success(let acknowledgement): early[index] = acknowledgement
+                case .failure(let error): failure = failure ?? error
+                }
+                while let acknowledgement = early.removeValue(forKey: told) {
+                    acknowledged(told, acknowledgement)
+                    told += 1
+                }
+                if failure == nil, next < count { launch() }
+            }
+            return failure
+        }
+        if let failure { throw failure }
+    }
+}

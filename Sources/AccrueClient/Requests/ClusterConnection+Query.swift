@@ -1,0 +1,76 @@
+public import AccrueCore
+public import AccrueWire
+import Foundation
+
+/// A question to a posterior.
+public struct PosteriorQuestion: Sendable {
+    public var pipeline: String
+    /// Verb, header and tensors, as the pipeline's method understands them.
+    public var content: QueryBytes
+    /// A version; nil: the newest.
+    public var at: Int?
+    /// Of the draws; nil: 0.
+    public var seed: Int?
+    public init(pipeline: String, content: QueryBytes, at: Int? = nil, seed: Int? = nil) {
+        self.pipeline = pipeline
+        self.content = content
+        self.at = at
+        self.seed = seed
+    }
+}
+
+/// The answer to a question: what it rests on, the method's header, tensors.
+public struct PosteriorAnswer: Equatable, Sendable {
+    public var reply: QueryReply
+    public var tensors: [String: TensorBytes]
+    public init(reply: QueryReply, tensors: [String: TensorBytes]) {
+        self.reply = reply
+        self.tensors = tensors
+    }
+}
+
+extension ClusterConnection {
+    private static let queryMs = 600_000
+    /// A querier works on a question that it was sent twice twice; a lost one is noticed by its querier's death.
+    private static let queryResendMs = 30_000
+
+    /// Asks one question in one message, at any querier.
+    /// - Throws: `notFound` for an unknown pipeline, version or verb, `invalidInput`, `limitExceeded`; `unavailable` when no querier answers.
+    public func query(_ question: PosteriorQuestion) async throws(AccrueError) -> PosteriorAnswer {
+        let content = question.content
+        let operation = "asking pipeline '\(question.pipeline)' to '\(content.verb)'"
+        let header = QueryHeader(pipeline: question.pipeline, verb: content.verb, header: content.header, at: question.at, seed: question.seed)
+        let bytes = content.tensors.isEmpty ? Data() : Safetensors(tensors: content.tensors).encode()
+        let room = Limits.frameBytesMax * (Limits.messagePartsMax - 3)
+        guard bytes.count <= room else {
+            throw AccrueError(.limitExceeded, while: operation, "the question has \(bytes.count) bytes; at most \(room) are allowed", hint: "ask about fewer rows at a time")
+        }
+        let frames = stride(from: 0, to: bytes.count, by: Limits.frameBytesMax).map { bytes[$0..<min(bytes.count, $0 + Limits.frameBytesMax)] }
+        let message = try Message(.query, encoding: header, payload: frames)
+        return try await withLive(.query, turn: Int.random(in: 0..<1_024), while: operation) { querier throws(AccrueError) in
+            let answer = try await querier.request(message, timeoutMs: Self.queryMs, resendMs: Self.queryResendMs)
+            let tensors = answer.payload.isEmpty ? [:] : try Safetensors.decode(answer.payload.count == 1 ? answer.payload[0] : Data(answer.payload.joined())).tensors
+            return PosteriorAnswer(reply: try answer.read(), tensors: tensors)
+        }
+    }
+
+    /// Asks about any number of rows: in parts that a querier answers in moments, all of the same version, put together to one answer.
+    /// - Parameters:
+    ///   - rows: the question's tensors; its `content.tensors` are not used.
+    ///   - answered: told how many rows have been answered.
+    public func query(_ question: PosteriorQuestion, rows: TensorRows, answered: (Int) -> Void = { _ in }) async throws(AccrueError) -> PosteriorAnswer {
+        var question = question
+        var parts: [PosteriorAnswer] = []
+        for range in rows.ranges(perRange: rows.rows(inBytes: Self.partBytesMax, atMost: Self.partRowsMax)) {
+            question.content.tensors = rows.tensors(range)
+            let answer = try await query(question)
+            question.at = answer.reply.version
+            parts.append(answer)
+            answered(range.upperBound)
+        }
+        return try PosteriorAnswer.joined(parts, while: "asking pipeline '\(question.pipeline)' to '\(question.content.verb)'")
+    }
+
+    private static let partBytesMax = 4 << 20
+    private static let partRowsMax = 1_000
+}

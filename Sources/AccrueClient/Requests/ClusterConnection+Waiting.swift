@@ -1,0 +1,49 @@
+public import AccrueCore
+public import AccrueWire
+import Foundation
+
+extension ClusterConnection {
+    /// How long the coordinator is asked to wait at a time.
+    private static let sliceMs = 5_000
+
+    /// Waits until a chunk is absorbed, set aside or forgotten, however long that takes while the coordinator answers.
+    /// - Parameter stillWaiting: called every few seconds.
+    /// - Throws: `notFound` for an unknown pipeline or position.
+    public func outcome(
+        ofPosition position: Int, in pipeline: String, stillWaiting: () async throws(AccrueError) -> Void = { () throws(AccrueError) in }
+    ) async throws(AccrueError) -> Awaited {
+        let request = AwaitPosition(pipeline: pipeline, position: position, timeoutMs: Self.sliceMs)
+        while true {
+            let awaited: Awaited = try await ask(.await, request, timeoutMs: Self.sliceMs + patienceMs)
+            guard awaited.state == .waiting else { return awaited }
+            try await stillWaiting()
+        }
+    }
+
+    /// What happened after an event number, in order; everything there is to ask for, page by page.
+    public func events(after number: Int) async throws(AccrueError) -> [EventRecord] {
+        var events: [EventRecord] = []
+        while true {
+            let page = try await ask(.events, EventsQuery(after: events.last?.number ?? number, limit: Limits.pageItemsMax), as: EventListing.self).events
+            events += page
+            if page.count < Limits.pageItemsMax { return events }
+        }
+    }
+
+    /// Yields at once, at every published hint and, because hints may be lost, every second: each time it is worth asking for what is new.
+    public func occasions() throws(AccrueError) -> AsyncStream<Void> {
+        let (occasions, occasion) = AsyncStream<Void>.makeStream(bufferingPolicy: .bufferingNewest(1))
+        occasion.yield()
+        let name = "events-\(UUID().uuidString.prefix(8))"
+        try loop.subscribe(name, to: endpoints.events) { _ in
+            occasion.yield()
+            return .taken
+        }
+        let timer = loop.timer(ms: 1_000, repeats: true) { occasion.yield() }
+        occasion.onTermination = { [weak loop] _ in
+            loop?.close(name)
+            loop?.cancel(timer)
+        }
+        return occasions
+    }
+}

@@ -1,0 +1,212 @@
+import AccrueCore
+import AccrueStore
+import AccrueWire
+
+// What changes truth: each pipeline's changes one after the other.
+extension Coordinator {
+    mutating func announce(_ announce: Announce, _ asker: Asker, at now: Moment) throws(AccrueError) {
+        let name = try session(announce.worker, asker)
+        let operation = "appending a chunk to pipeline '\(announce.pipeline)'"
+        guard let pipeline = pipelines[announce.incarnation], pipeline.name == announce.pipeline else {
+            throw AccrueError(.notFound, while: operation, "there is no such pipeline", hint: "see 'accrue pipeline list', or apply it first")
+        }
+        let waiting = pipeline.log.waiting.chunks + pipeline.changes.chunksUnderWay
+        let waitingMax = pipeline.declaration.limits?.waitingChunks ?? Limits.waitingChunksMax
+        guard waiting < waitingMax else {
+            throw AccrueError(
+                .unavailable, while: operation, "\(waiting) chunks wait to be learned; at most \(waitingMax) may",
+                hint: "wait, or find out why it does not learn with 'accrue status'", retryAfterMs: 1_000)
+        }
+        sessions[name]?.told.insert(.init(incarnation: announce.incarnation, identity: announce.chunk.identity))
+        pipelines[announce.incarnation]?.changes.add(
+            .append([(AnnouncedChunk(announce.chunk, worker: name), .announcement(asker, worker: name))]))
+        startChange(announce.incarnation, at: now)
+    }
+
+    /// Queues a change that somebody asked for.
+    mutating func change(_ name: String, _ change: ChangeQueue.Change) throws(AccrueError) {
+        pipelines[try incarnation(name)]?.changes.add(change)
+    }
+
+    /// Gives the next change to the store, if none is with it.
+    mutating func startChange(_ incarnation: String, at now: Moment) {
+        while pipelines[incarnation]?.changes.current == nil, let change = pipelines[incarnation]?.changes.takeNext() {
+            guard let decided = decide(change, incarnation, at: now) else { continue }
+            let number = store(decided.store, for: .pipeline(incarnation: incarnation))
+            pipelines[incarnation]?.changes.current = (number, decided.change)
+        }
+    }
+
+    /// What the store is to do for a change, now that its turn has come; nil when nothing is.
+    private mutating func decide(_ change: ChangeQueue.Change, _ incarnation: String, at now: Moment) -> (change: ChangeQueue.Change, store: StoreChange)? {
+        guard let pipeline = pipelines[incarnation] else { return nil }
+        switch change {
+        case .append(let chunks): return (change, .append(chunks.map(\.announced), incarnation: incarnation))
+        case .cut(let asker):
+            guard pipeline.log.openChunks > 0 else {
+                if let asker { reply(asker, Flushed(position: nil)) }
+                return nil
+            }
+            return (change, .appendEntry(.cut, incarnation: incarnation))
+        case .setAside(let positions, let reason, let asker):
+            let waiting = positions.filter { pipeline.log.standings[$0] == .waiting }
+            if let asker, waiting.count < positions.count {
+                let wrong = positions.filter { !waiting.contains($0) }.map(String.init).joined(separator: ", ")
+                refuse(asker, AccrueError(
+                    .conflict, while: "setting chunks of pipeline '\(pipeline.name)' aside", "no chunk waits at \(wrong)",
+                    hint: "only chunks that are not absorbed can be set aside; see 'accrue chunks list'"))
+                return nil
+            }
+            guard !waiting.isEmpty else { return nil }
+            return (.setAside(positions: waiting, reason: reason, asker), .appendEntry(.setAside(positions: waiting, reason: reason), incarnation: incarnation))
+        case .retry(let positions, _, let asker):
+            guard let position = positions.first else { return nil }
+            guard case .setAside = pipeline.log.standings[position] else {
+                refuse(asker, AccrueError(
+                    .conflict, while: "retrying the chunk at position \(position) of pipeline '\(pipeline.name)'", "no chunk is set aside there",
+                    hint: "see 'accrue chunks list \(pipeline.name) --state setAside'"))
+                return nil
+            }
+            return (change, .retry(position: position, incarnation: incarnation))
+        case .publish(let version):
+            // A chunk of the round may have been set aside since.
+            guard pipeline.round?.step == .made(version.state), pipeline.round?.version == version.version else { return nil }
+            return (change, .publish(version, incarnation: incarnation))
+        case .pause(let reason, let asker):
+            guard reason != pipeline.paused else {
+                if let asker { reply(asker, record(pipeline)) }
+                return nil
+            }
+            return (change, .setPaused(reason, incarnation: incarnation))
+        case .delete: return (change, .delete(incarnation: incarnation))
+        }
+    }
+
+    mutating func stored(_ number: Int, _ outcome: StoreOutcome, at now: Moment) {
+        switch owners.removeValue(forKey: number) {
+        case .creation(let name): created(name, outcome, at: now)
+        case .pipeline(let incarnation):
+            guard let current = pipelines[incarnation]?.changes.current, current.number == number else { return }
+            pipelines[incarnation]?.changes.current = nil
+            applied(current.change, outcome, incarnation, at: now)
+            startChange(incarnation, at: now)
+        case nil: break
+        }
+    }
+
+    private mutating func applied(_ change: ChangeQueue.Change, _ outcome: StoreOutcome, _ incarnation: String, at now: Moment) {
+        guard let name = pipelines[incarnation]?.name else { return }
+        switch (change, outcome) {
+        case (.append(let chunks), .appended(let results)):
+            for (chunk, result) in zip(chunks, results) { appended(chunk.announced.chunk, chunk.origin, result, incarnation, at: now) }
+        case (.cut(let asker), .position(let position)):
+            pipelines[incarnation]?.append(.cut, at: now)
+            if let asker { reply(asker, Flushed(position: position)) }
+        case (.setAside(let positions, let reason, let asker), .position):
+            pipelines[incarnation]?.append(.setAside(positions: positions, reason: reason), at: now)
+            if let round = pipelines[incarnation]?.round, round.stretch.chunks.contains(where: { positions.contains($0.position) }) {
+                cancelLeases(incarnation)
+                pipelines[incarnation]?.restartRound()
+            }
+            let list = positions.map(String.init).joined(separator: ", ")
+            note("setAside", name, "the chunks at \(list) are set aside: \(reason)", at: now)
+            answerAwaiting(incarnation)
+            if let asker { reply(asker, PositionsReply(positions: positions)) }
+        case (.retry(let positions, let made, let asker), .position(let position)):
+            // Asked a second time, it is where it was put the first time.
+            if let log = pipelines[incarnation]?.log, position == log.lastPosition + 1, let chunk = positions.first.flatMap({ log.chunk(at: $0) }) {
+                pipelines[incarnation]?.append(.chunk(chunk), at: now)
+            }
+            let rest = Array(positions.dropFirst())
+            if rest.isEmpty {
+                reply(asker, PositionsReply(positions: made + [position]))
+            } else {
+                pipelines[incarnation]?.changes.putFirst(.retry(positions: rest, made: made + [position], asker))
+            }
+        case (.publish(var version), .done(let bytes)):
+            version.bytes = bytes
+            published(version, incarnation, at: now)
+        case (.pause(let reason, let asker), .done):
+            pipelines[incarnation]?.paused = reason
+            cancelLeases(incarnation)
+            pipelines[incarnation]?.restartRound()
+            note(reason == nil ? "resumed" : "paused", name, reason ?? "learning goes on", at: now)
+            hint(.pipeline, name)
+            if let asker, let pipeline = pipelines[incarnation] { reply(asker, record(pipeline)) }
+        case (.delete(let asker), .done): deleted(incarnation, asker, at: now)
+        case (_, .refused(let error)): refused(change, error)
+        default: break
+        }
+    }
+
+    private mutating func appended(_ chunk: LogEntry.Chunk, _ origin: ChangeQueue.Origin, _ result: AppendResult, _ incarnation: String, at now: Moment) {
+        let worker =
+            switch origin {
+            case .announcement(_, let worker), .inventory(_, _, let worker): worker
+            }
+        if case .appended = result { pipelines[incarnation]?.append(.chunk(chunk), at: now) }
+        let need = pipelines[incarnation]?.need(of: chunk.identity)
+        if case .conflict = result {} else if need != .drop { pipelines[incarnation]?.holders[chunk.identity, default: []].insert(worker) }
+        switch (origin, result) {
+        case (.announcement(let asker, _), .appended(let position)):
+            reply(asker, Acknowledgement(chunk: chunk.identity, position: position, duplicate: false))
+        case (.announcement(let asker, _), .duplicate(let position)):
+            reply(asker, Acknowledgement(chunk: chunk.identity, position: position, duplicate: true))
+            if need == .drop { tell(worker, .drop, Drop(incarnation: incarnation, identity: chunk.identity)) }
+        case (.announcement(let asker, _), .conflict(let position)):
+            refuse(asker, AccrueError(
+                .conflict, while: "appending chunk \(chunk.identity.short)", "the key '\(chunk.key ?? "")' names other content, at position \(position)",
+                hint: "send the same content under the same key, or choose another key"))
+        case (.inventory(let page, let item, _), .appended): verdict(.appended, page: page, item: item)
+        case (.inventory(let page, let item, _), .duplicate): verdict(need ?? .drop, page: page, item: item)
+        case (.inventory(let page, let item, _), .conflict): verdict(.drop, page: page, item: item)
+        }
+    }
+
+    private mutating func published(_ version: VersionRecord, _ incarnation: String, at now: Moment) {
+        guard var pipeline = pipelines[incarnation] else { return }
+        let dropped = pipeline.published(version)
+        pipelines[incarnation] = pipeline
+        cancelLeases(incarnation)
+        for (identity, workers) in dropped {
+            for worker in workers.sorted() { tell(worker, .drop, Drop(incarnation: incarnation, identity: identity)) }
+        }
+        note("version", pipeline.name, "version \(version.version) absorbs \(version.absorbedChunks) chunks, \(version.absorbedRows) rows", at: now)
+        hint(.version, pipeline.name, version: version.version)
+        answerAwaiting(incarnation)
+    }
+
+    private mutating func deleted(_ incarnation: String, _ asker: Asker, at now: Moment) {
+        cancelLeases(incarnation)
+        guard let pipeline = pipelines.removeValue(forKey: incarnation) else { return }
+        names[pipeline.name] = nil
+        let gone = AccrueError(.notFound, while: "changing pipeline '\(pipeline.name)'", "it was deleted just now")
+        for change in pipeline.changes.waiting { refused(change, gone) }
+        for (waiter, awaited) in awaiting where awaited.incarnation == incarnation {
+            awaiting[waiter] = nil
+            refuse(waiter, gone)
+        }
+        for (identity, workers) in pipeline.holders.sorted(by: { $0.key < $1.key }) {
+            for worker in workers.sorted() { tell(worker, .drop, Drop(incarnation: incarnation, identity: identity)) }
+        }
+        note("deleted", pipeline.name, "the pipeline is deleted; its log stays in the store", at: now)
+        hint(.pipeline, pipeline.name)
+        acknowledge(asker)
+    }
+
+    /// A change that is not made: whoever waits for it is told.
+    private mutating func refused(_ change: ChangeQueue.Change, _ error: AccrueError) {
+        switch change {
+        case .append(let chunks):
+            for chunk in chunks {
+                switch chunk.origin {
+                case .announcement(let asker, _): refuse(asker, error)
+                case .inventory(let page, let item, _): verdict(.drop, page: page, item: item)
+                }
+            }
+        case .cut(let asker), .setAside(_, _, let asker), .pause(_, let asker): if let asker { refuse(asker, error) }
+        case .retry(_, _, let asker), .delete(let asker): refuse(asker, error)
+        case .publish: break
+        }
+    }
+}

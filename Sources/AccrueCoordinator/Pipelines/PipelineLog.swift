@@ -1,0 +1,110 @@
+import AccrueCore
+import AccrueWire
+
+/// A pipeline's log as the coordinator holds it, and where each of its chunks stands. Changed only by what the store has committed.
+struct PipelineLog: Sendable {
+    enum Standing: Equatable, Sendable {
+        case waiting
+        case absorbed(version: Int)
+        case setAside(reason: String)
+    }
+
+    /// All entries; the entry at position p has index p − 1.
+    private(set) var entries: [LogEntry] = []
+    private(set) var standings: [Int: Standing] = [:]
+    /// Positions of each content, in order.
+    private(set) var positions: [ContentHash: [Int]] = [:]
+    private(set) var waiting = PipelineStatus.Amount()
+    private(set) var absorbed = PipelineStatus.Amount()
+    private(set) var setAside = PipelineStatus.Amount()
+    /// The last position that a version, or a round left without chunks, has behind it.
+    private(set) var cursor = 0
+    /// Rounds behind the cursor that are complete.
+    private(set) var completeRounds = 0
+    /// Chunks after the last complete round.
+    private(set) var openChunks = 0
+    private let chunksPerRound: Int
+
+    init(chunksPerRound: Int) { self.chunksPerRound = chunksPerRound }
+
+    var lastPosition: Int { entries.count }
+
+    mutating func append(_ kind: LogEntry.Kind) {
+        let position = entries.count + 1
+        entries.append(LogEntry(position: position, kind: kind))
+        switch kind {
+        case .chunk(let chunk):
+            standings[position] = .waiting
+            positions[chunk.identity, default: []].append(position)
+            waiting.add(chunk)
+            openChunks += 1
+            if openChunks >= chunksPerRound { closeRound() }
+        case .cut: if openChunks > 0 { closeRound() }
+        case .setAside(let positions, let reason):
+            for position in positions where standings[position] == .waiting {
+                guard let chunk = chunk(at: position) else { continue }
+                standings[position] = .setAside(reason: reason)
+                waiting.remove(chunk)
+                setAside.add(chunk)
+            }
+        }
+    }
+
+    private mutating func closeRound() {
+        completeRounds += 1
+        openChunks = 0
+    }
+
+    /// A version exists that absorbs everything up to `through` which is not set aside.
+    mutating func absorb(through: Int, version: Int) {
+        for position in cursor + 1..<through + 1 where standings[position] == .waiting {
+            guard let chunk = chunk(at: position) else { continue }
+            standings[position] = .absorbed(version: version)
+            waiting.remove(chunk)
+            absorbed.add(chunk)
+        }
+        pass(through: through)
+    }
+
+    /// The round up to `through` is over, with or without a version.
+    mutating func pass(through: Int) {
+        cursor = through
+        completeRounds -= 1
+    }
+
+    /// The round to learn next; nil while it is open.
+    var nextStretch: Stretch? {
+        completeRounds > 0 ? Stretch.next(in: Array(entries[cursor...]), after: cursor, chunksPerRound: chunksPerRound) : nil
+    }
+
+    func chunk(at position: Int) -> LogEntry.Chunk? {
+        guard entries.indices.contains(position - 1), case .chunk(let chunk) = entries[position - 1].kind else { return nil }
+        return chunk
+    }
+
+    /// Whether any position of this content may still be learned, by itself or by a person's retry.
+    func need(of identity: ContentHash) -> InventoryVerdict? {
+        guard let positions = positions[identity] else { return nil }
+        var verdict = InventoryVerdict.drop
+        for position in positions {
+            switch standings[position] {
+            case .waiting: return .located
+            case .setAside: verdict = .keep
+            case .absorbed, nil: break
+            }
+        }
+        return verdict
+    }
+}
+
+extension PipelineStatus.Amount {
+    mutating func add(_ chunk: LogEntry.Chunk) {
+        chunks += 1
+        rows += chunk.rows
+    }
+
+    mutating func remove(_ chunk: LogEntry.Chunk) {
+        chunks -= 1
+        rows -= chunk.rows
+    }
+}

@@ -1,0 +1,77 @@
+import AccrueCore
+import AccrueWire
+import Synchronization
+
+/// Hands events to the decisions one at a time, and does what they want.
+final class CoordinatorDesk: Sendable {
+    private struct Shared {
+        var coordinator: Coordinator
+        /// The control socket on which each peer was last heard.
+        var sockets: [Peer: String] = [:]
+        var isClosed = false
+    }
+
+    /// Peers remembered; those beyond are forgotten and come back with their next message.
+    private static let peersMax = 100_000
+
+    private let shared: Mutex<Shared>
+    private let loop: SocketLoop
+    private let blobs: BlobDesk
+    private let truth: StoreThread
+    private let report: @Sendable (String) -> Void
+
+    init(_ coordinator: Coordinator, loop: SocketLoop, blobs: BlobDesk, truth: StoreThread, report: @escaping @Sendable (String) -> Void) {
+        shared = Mutex(Shared(coordinator: coordinator))
+        self.loop = loop
+        self.blobs = blobs
+        self.truth = truth
+        self.report = report
+    }
+
+    /// Takes what came on a control socket; on the loop's thread.
+    func receive(_ incoming: Incoming) -> Intake {
+        guard let peer = incoming.peer else { return .taken }
+        let isOpen = shared.withLock { shared in
+            if shared.sockets.count >= Self.peersMax { shared.sockets = [:] }
+            shared.sockets[peer] = incoming.socket
+            return !shared.isClosed
+        }
+        guard isOpen else { return .busy }
+        feed(.message(withBlob(incoming.message), from: peer))
+        return .taken
+    }
+
+    /// A result whose blob is not here any more is none: the lease is given again.
+    private func withBlob(_ message: Message) -> Message {
+        guard message.known == .done, let done: LeaseDone = try? message.read(), let blob = done.blob, blobs.blob(blob) == nil else { return message }
+        let error = AccrueError(.unavailable, while: "taking a lease's result", "its blob \(blob.short) is not here any more", hint: "do the lease again")
+        let failed = LeaseFailed(worker: done.worker, lease: done.lease, kind: .environment, error: error)
+        return (try? Message(.failed, id: message.id, encoding: failed)) ?? message
+    }
+
+    func feed(_ event: CoordinatorEvent) {
+        shared.withLock { shared in
+            // Effects leave in the order of the decisions: sending and storing only put them into queues.
+            for effect in shared.coordinator.receive(event, at: .now()) { perform(effect, shared.sockets) }
+        }
+    }
+
+    func tidy() { blobs.tidy(keeping: shared.withLock { $0.coordinator.referencedBlobs }) }
+
+    /// Takes nothing more; what is under way is finished.
+    func close() { shared.withLock { $0.isClosed = true } }
+
+    private func perform(_ effect: CoordinatorEffect, _ sockets: [Peer: String]) {
+        switch effect {
+        case .send(let message, let peer):
+            do throws(AccrueError) { try loop.send(message, on: sockets[peer] ?? "control", to: peer) } catch {
+                report("'\(message.verb)' cannot be sent: \(error.problem)")
+                if message.known == .reply { try? loop.send(.refuse(message.id, error), on: sockets[peer] ?? "control", to: peer) }
+            }
+        case .hint(let hint):
+            if let message = try? Message(.hint, encoding: hint) { try? loop.publish(message, topic: hint.pipeline, on: "events") }
+        case .store(let number, let change):
+            truth.make(change) { [weak self] outcome in self?.feed(.stored(number: number, outcome)) }
+        }
+    }
+}

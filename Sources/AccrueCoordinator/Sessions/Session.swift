@@ -1,0 +1,34 @@
+import AccrueCore
+import AccrueWire
+
+/// A worker or querier as the coordinator knows it.
+struct Session: Sendable {
+    let name: String
+    let role: Role
+    let boot: String?
+    let endpoint: String?
+    let peer: Peer
+    var heardAt: MonotonicTime
+    var isAlive = true
+    /// It said that it would take a lease, and has none.
+    var isReady = false
+    var lease: LeaseIdentity?
+    var step: Int?
+    /// The lease it held when it was given up; forgiven when the same process comes back.
+    var lostLease: LeaseIdentity?
+    /// Contents that it told of since it said hello; an inventory that lacks others takes them away.
+    var told: Set<ContentHashOf> = []
+
+    struct ContentHashOf: Hashable, Sendable {
+        var incarnation: String
+        var identity: ContentHash
+    }
+
+    var status: WorkerStatus { WorkerStatus(name: name, role: role, endpoint: endpoint, alive: isAlive, lease: lease, step: step) }
+}
+
+/// A page of an inventory whose verdicts are not all known yet.
+struct InventoryPage: Sendable {
+    var asker: Asker
+    var verdicts: [InventoryVerdict?]
+}

@@ -1,0 +1,90 @@
+import AccrueClient
+import AccrueCore
+import AccrueWire
+import ArgumentParser
+import Foundation
+
+/// `accrue posterior …`
+struct PosteriorCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "posterior", abstract: "The versions of a pipeline's posterior.", subcommands: [List.self, Show.self, Export.self])
+
+    /// `accrue posterior list NAME`
+    struct List: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "List versions, oldest first, each with how the one before predicted what it absorbed.",
+            discussion: """
+                EXAMPLE
+                  accrue posterior list fashion-mnist
+                """)
+
+        @Argument(help: "The pipeline.") var name: String
+        @Flag(help: "One JSON line a version.") var json = false
+        @OptionGroup var connection: ConnectOptions
+
+        func run() async throws {
+            let versions = try await connection.open().versions(of: name)
+            if json { return try versions.forEach { try Output.json($0) } }
+            var table = TextTable("version", "made", "chunks", "rows", "bytes", "state", "scored before learning")
+            for version in versions {
+                table.add(
+                    "\(version.version)", Output.time(version.createdAtMs), "\(version.absorbedChunks)", "\(version.absorbedRows)", "\(version.bytes)",
+                    version.hash.short, Output.figures(version.figures ?? [:]))
+            }
+            table.lines.forEach(Output.line)
+        }
+    }
+
+    /// `accrue posterior show NAME`
+    struct Show: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "One version: what it rests on and how large it is.",
+            discussion: """
+                EXAMPLES
+                  accrue posterior show fashion-mnist
+                  accrue posterior show fashion-mnist --at 3 --json
+                """)
+
+        @Argument(help: "The pipeline.") var name: String
+        @Option(help: "The version; else the newest.") var at: Int?
+        @Flag(help: "Print JSON.") var json = false
+        @OptionGroup var connection: ConnectOptions
+
+        func run() async throws {
+            let version = try await connection.open().version(at, of: name)
+            if json { return try Output.json(version) }
+            Output.line("pipeline     \(version.pipeline), version \(version.version), made \(Output.time(version.createdAtMs))")
+            Output.line("absorbed     \(version.absorbedChunks) chunks, \(version.absorbedRows) rows, the log up to position \(version.through)")
+            Output.line("state        \(version.hash), \(version.bytes) bytes")
+            if let figures = version.figures, !figures.isEmpty { Output.line("scored before learning: \(Output.figures(figures))") }
+        }
+    }
+
+    /// `accrue posterior export NAME --out FILE`
+    struct Export: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Write a version's state to a file (safetensors), byte for byte as it is stored.",
+            discussion: """
+                EXAMPLES
+                  accrue posterior export fashion-mnist --out posterior.safetensors
+                  accrue posterior export fashion-mnist --at 3 --out posterior-3.safetensors
+                """)
+
+        @Argument(help: "The pipeline.") var name: String
+        @Option(help: "The file to write.") var out: String
+        @Option(help: "The version; else the newest.") var at: Int?
+        @Flag(help: "Print what was written as JSON.") var json = false
+        @OptionGroup var connection: ConnectOptions
+
+        func run() async throws {
+            let cluster = try await connection.open()
+            let version = try await cluster.version(at, of: name)
+            let state = try await cluster.state(of: version)
+            do { try state.write(to: URL(fileURLWithPath: out), options: .atomic) } catch {
+                throw AccrueError(.unavailable, while: "writing the posterior to \(out)", "\(error)", hint: "check that the folder exists and can be written")
+            }
+            if json { return try Output.json(version) }
+            Output.note("version \(version.version) of pipeline '\(name)': \(state.count) bytes written to \(out)")
+        }
+    }
+}

@@ -1,0 +1,62 @@
+import AccrueClient
+import AccrueCore
+import ArgumentParser
+import Foundation
+
+/// `accrue query NAME VERB …`
+struct QueryCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "query", abstract: "Ask a pipeline's posterior; the answer says which version it rests on.",
+        discussion: """
+            What can be asked depends on the pipeline's method: predict, describe, evidence, …. 'predict' takes any number of rows; with the target tensor
+            too, the answer has figures of how good the predictions are.
+
+            EXAMPLES
+              accrue query digits predict --tensor inputs=images.gz --rows 5 --draws 16
+              accrue query digits predict --tensor inputs=images.gz \\
+                --tensor targets=labels.gz --summary --json
+              accrue query digits describe --at 3
+            """)
+
+    @Argument(help: "The pipeline.") var name: String
+    @Argument(help: "What to ask.") var verb: String
+    @OptionGroup var rows: RowOptions
+    @Option(help: "Draws from the posterior; else as many as the method finds right.") var draws: Int?
+    @Option(help: "A version; else the newest.") var at: Int?
+    @Option(help: "Of the draws: the same seed and version give the same answer.") var seed: Int?
+    @Option(help: ArgumentHelp("More for the method, as a JSON object.", valueName: "json")) var header: String?
+    @Flag(help: "Only figures about all rows, no answer a row.") var summary = false
+    @Flag(help: "Print JSON.") var json = false
+    @OptionGroup var connection: ConnectOptions
+
+    func run() async throws {
+        let operation = "asking pipeline '\(name)' to '\(verb)'"
+        let read = rows.tensors.isEmpty ? nil : try rows.read(while: operation)
+        let question = PosteriorQuestion(pipeline: name, content: QueryBytes(verb: verb, header: try fullHeader(), tensors: read?.tensors ?? [:]), at: at, seed: seed)
+        let cluster = try await connection.open()
+        let progress = ProgressLine()
+        defer { progress.clear() }
+        let answer: PosteriorAnswer
+        if let read, verb == "predict" {
+            answer = try await cluster.query(question, rows: read) { if $0 < read.count { progress.show("answered \($0) of \(read.count) rows") } }
+        } else {
+            answer = try await cluster.query(question)
+        }
+        progress.clear()
+        let text = AnswerText(answer)
+        if json { Output.line(text.json.canonical) } else { text.lines.forEach(Output.line) }
+    }
+
+    private func fullHeader() throws(AccrueError) -> JSONValue {
+        var fields: [String: JSONValue] = [:]
+        if let header {
+            guard let given = try JSONValue(parsing: Data(header.utf8)).object else {
+                throw AccrueError(.invalidInput, while: "reading --header", "it is not a JSON object", hint: #"for example --header '{"count": 3}'"#)
+            }
+            fields = given
+        }
+        if let draws { fields["draws"] = .integer(draws) }
+        if summary { fields["summary"] = true }
+        return .object(fields)
+    }
+}

@@ -1,0 +1,115 @@
+import AccrueClient
+import AccrueCore
+import AccrueWire
+import Foundation
+import Synchronization
+import Testing
+
+@Suite("Pushing chunks", .timeLimit(.minutes(1)))
+struct PushTests {
+    static func chunks(_ count: Int) -> [OutgoingChunk] { (0..<count).map { OutgoingChunk(bytes: Data("chunk \($0)".utf8), key: "k/\($0)") } }
+
+    @Test("with window 1 chunks enter the log in their order, spread over the workers")
+    func order() async throws {
+        let end = try ClusterEnd()
+        try end.addWorker("a")
+        try end.addWorker("b")
+        let chunks = Self.chunks(6)
+        var positions: [Int] = []
+        try await end.connection().push(count: 6, to: "p") { (index) throws(AccrueError) in chunks[index] } acknowledged: { positions.append($1.position) }
+        let pushed = end.state.withLock { $0.pushed }
+        #expect(positions == Array(1...6) && pushed.map(\.bytes) == chunks.map(\.bytes) && pushed.map(\.key) == chunks.map(\.key))
+        #expect(pushed.count { $0.worker == "a" } == 3)
+    }
+
+    @Test("with a larger window every chunk arrives once, and acknowledgements are told in the chunks' order")
+    func window() async throws {
+        let end = try ClusterEnd()
+        try end.addWorker("a")
+        try end.addWorker("b")
+        let chunks = Self.chunks(40)
+        var told: [Int] = []
+        try await end.connection().push(count: 40, to: "p", window: 8) { (index) throws(AccrueError) in chunks[index] } acknowledged: { index, _ in told.append(index) }
+        #expect(told == Array(0..<40))
+        #expect(Set(end.state.withLock { $0.pushed.map(\.bytes) }) == Set(chunks.map(\.bytes)))
+    }
+
+    @Test("a chunk larger than a piece arrives whole")
+    func pieces() async throws {
+        let end = try ClusterEnd()
+        try end.addWorker("a")
+        let bytes = Data((0..<(3 << 20) + 17).map { UInt8(truncatingIfNeeded: $0 &* 7) })
+        let acknowledgement = try await end.connection().push(OutgoingChunk(bytes: bytes), to: "p")
+        #expect(acknowledgement.chunk == ContentHash(of: bytes) && end.state.withLock { $0.pushed.map(\.bytes) } == [bytes])
+    }
+
+    @Test("a worker that has no room is asked again when it says so")
+    func busy() async throws {
+        let end = try ClusterEnd()
+        let refusals = Mutex(3)
+        try end.addWorker("a") { (_) throws(AccrueError) in
+            let isBusy = refusals.withLock { count in
+                defer { count -= 1 }
+                return count > 0
+            }
+            if isBusy { throw AccrueError(.unavailable, while: "testing", "busy", retryAfterMs: 10) }
+        }
+        let acknowledgement = try await end.connection().push(Self.chunks(1)[0], to: "p")
+        #expect(acknowledgement.position == 1 && refusals.withLock { $0 } == -1)
+    }
+
+    @Test("a chunk whose worker dies before it acknowledges goes to another")
+    func failover() async throws {
+        let end = try ClusterEnd()
+        try end.bind("dying") { [weak end] _ throws(AccrueError) in
+            end?.remove("dying")
+            return nil
+        }
+        end.state.withLock { $0.ingest.append(end.address("dying")) }
+        try end.addWorker("b")
+        let acknowledgement = try await end.connection().push(Self.chunks(1)[0], to: "p", turn: 0)
+        #expect(acknowledgement.position == 1 && end.state.withLock { $0.pushed.map(\.worker) } == ["b"])
+    }
+
+    @Test("a chunk that is refused ends the pushing there, with the worker's error")
+    func refusal() async throws {
+        let end = try ClusterEnd()
+        let refused = AccrueError(.invalidInput, while: "testing", "not a chunk")
+        try end.addWorker("a") { (push) throws(AccrueError) in if push.key == "k/2" { throw refused } }
+        let chunks = Self.chunks(6)
+        let connection = try await end.connection()
+        await #expect(throws: refused) {
+            try await connection.push(count: 6, to: "p") { (index) throws(AccrueError) in chunks[index] } acknowledged: { _, _ in }
+        }
+        #expect(end.state.withLock { $0.pushed.map(\.key) } == ["k/0", "k/1"])
+    }
+
+    @Test("a refusal for now that gives no time is passed on once every worker has given it")
+    func allRefuse() async throws {
+        let end = try ClusterEnd()
+        let refused = AccrueError(.unavailable, while: "testing", "no second worker for the copy")
+        let asked = Mutex(0)
+        for name in ["a", "b"] {
+            try end.addWorker(name) { (_) throws(AccrueError) in
+                asked.withLock { $0 += 1 }
+                throw refused
+            }
+        }
+        let connection = try await end.connection(patienceMs: 60_000)
+        await #expect(throws: refused) { try await connection.push(Self.chunks(1)[0], to: "p") }
+        #expect(asked.withLock { $0 } == 2)
+    }
+
+    @Test("without a worker a push is one clear error after the client's patience")
+    func noWorker() async throws {
+        let connection = try await ClusterEnd().connection(patienceMs: 300)
+        await #expect { try await connection.push(Self.chunks(1)[0], to: "p") } throws: { ($0 as? AccrueError)?.code == .unavailable }
+    }
+
+    @Test("a chunk beyond the limit is refused before it is sent")
+    func tooLarge() async throws {
+        let connection = try await ClusterEnd().connection()
+        let chunk = OutgoingChunk(bytes: Data(count: Limits.chunkBytesMax + 1))
+        await #expect { try await connection.push(chunk, to: "p") } throws: { ($0 as? AccrueError)?.code == .limitExceeded }
+    }
+}
