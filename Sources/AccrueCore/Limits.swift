@@ -10,6 +10,8 @@ public enum Limits {
     public static let piecesInFlightMax = 8
     /// One JSON header.
     public static let headerBytesMax = 1 << 20
+    /// Lists and objects within one another in JSON.
+    public static let jsonDepthMax = 128
     /// One pushed chunk, as safetensors bytes.
     public static let chunkBytesMax = 256 << 20
     /// Rows of one chunk.
@@ -36,6 +38,8 @@ public enum Limits {
     public static let sweepsMax = 10_000
     /// Chunks that may wait unabsorbed in one pipeline before pushes are refused (`busy`).
     public static let waitingChunksMax = 100_000
+    /// Workers that hold a chunk before it is acknowledged.
+    public static let replicasMax = 2
     /// Rows of one query.
     public static let queryRowsMax = 100_000
     /// Draws of one query.

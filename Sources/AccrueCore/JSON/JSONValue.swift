@@ -14,23 +14,27 @@ public enum JSONValue: Equatable, Hashable, Sendable {
 
     /// - Throws: `invalidInput` when the bytes are not one JSON value.
     public init(parsing data: Data) throws(AccrueError) {
-        do { self = try JSONDecoder().decode(JSONValue.self, from: data) } catch {
-            throw AccrueError(.invalidInput, while: "reading JSON", "not a JSON value: \(Self.reason(error))")
+        let parsed = data.withUnsafeBytes { raw -> Result<JSONValue, JSONParser.Failure> in
+            let bytes = raw.assumingMemoryBound(to: UInt8.self)
+            guard String(validating: bytes, as: UTF8.self) != nil else { return .failure(.init(problem: "the bytes are not UTF-8")) }
+            var parser = JSONParser(bytes)
+            do throws(JSONParser.Failure) { return .success(try parser.parse()) } catch { return .failure(error) }
         }
+        do { self = try parsed.get() } catch { throw AccrueError(.invalidInput, while: "reading JSON", "not a JSON value: \(error.problem)") }
     }
 
     /// Any Codable value as JSON.
     /// - Throws: `invalidInput` when the value cannot be written as JSON (a number that is not finite).
     public init(encoding value: some Encodable) throws(AccrueError) {
-        do { self = try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(value)) } catch {
-            throw AccrueError(.invalidInput, while: "writing JSON", Self.reason(error))
-        }
+        let bytes: Data
+        do { bytes = try JSONEncoder().encode(value) } catch { throw AccrueError(.invalidInput, while: "writing JSON", Self.reason(error)) }
+        try self.init(parsing: bytes)
     }
 
     /// This value as a Codable type.
     /// - Throws: `invalidInput` that names the field at fault.
     public func decode<Value: Decodable>(_: Value.Type = Value.self, while operation: String) throws(AccrueError) -> Value {
-        do { return try JSONDecoder().decode(Value.self, from: Data(canonical.utf8)) } catch let error as AccrueError {
+        do { return try Value(from: JSONValueDecoder(self)) } catch let error as AccrueError {
             throw error
         } catch {
             throw AccrueError(.invalidInput, while: operation, Self.reason(error))
@@ -123,6 +127,10 @@ public enum JSONValue: Equatable, Hashable, Sendable {
 
 extension JSONValue: Codable {
     public init(from decoder: any Decoder) throws {
+        if let decoder = decoder as? JSONValueDecoder {
+            self = decoder.value
+            return
+        }
         let container = try decoder.singleValueContainer()
         if container.decodeNil() {
             self = .null
