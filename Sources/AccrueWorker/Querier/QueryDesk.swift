@@ -7,7 +7,8 @@ import Synchronization
 final class QueryDesk: Sendable {
     /// Queries that may wait.
     static let waitingMax = 1_000
-    private static let threads = 2
+    /// Questions about many rows come in parts, two at a time; one thread more, so that a small question does not wait for them.
+    private static let threads = 3
 
     private let versions: ServedVersions
     private let send: @Sendable (Message, Peer) -> Void
