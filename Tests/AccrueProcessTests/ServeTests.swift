@@ -48,6 +48,28 @@ struct ServeTests {
         #expect(try await daemon.json("posterior", "show", "linear-golden").first?["absorbedChunks"] == 4)
     }
 
+    @Test("a push that is under way goes on when the daemon is killed and started again, and counts nothing twice")
+    func pushGoesOn() async throws {
+        let daemon = try await Daemon(workers: 2)
+        let rows = try GoldenRows(), count = 400
+        try await daemon.accrue("pipeline", "apply", try rows.pipeline("many", replacing: ["chunks: 2": "chunks: 50"]))
+        try rows.write("inputs", TensorBytes((0..<2 * count).map(Double.init), shape: [count, 2]))
+        try rows.write("targets", TensorBytes((0..<count).map(Double.init), shape: [count]))
+        let push = try daemon.follow("push", "many", "--tensor", rows.inputs, "--tensor", rows.targets, "--rows-per-chunk", "1", "--wait", "--json")
+        var positions: [Int?] = []
+        for index in 0..<count {
+            let line = try await push.line()
+            positions.append(try JSONValue(parsing: Data(line.utf8))["position"]?.int)
+            guard index == 20 else { continue }
+            try await daemon.kill()
+            try await daemon.restart()
+        }
+        #expect(try await push.status() == 0)
+        #expect(positions == Array(1...count))
+        let version = try #require(try await daemon.json("posterior", "show", "many").first)
+        #expect(version["absorbedChunks"]?.int == count && version["absorbedRows"]?.int == count)
+    }
+
     @Test("two daemons do not share a home")
     func conflict() async throws {
         let daemon = try await Daemon(workers: 0)
