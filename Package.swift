@@ -54,7 +54,8 @@ var targets: [Target] = [
 ]
 
 if withEngine {
-    var cxx: [CXXSetting] = []
+    // The kernels are optimised in debug builds too: tests then run them as they are shipped, and in reasonable time.
+    var cxx: [CXXSetting] = [.unsafeFlags(["-O2"])]
     var torchLinking: [LinkerSetting] = [
         .linkedLibrary("torch"), .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
     ]
