@@ -43,18 +43,19 @@ var targets: [Target] = [
     layer("AccrueCoordinator", ["AccrueCore", "AccrueStore", "AccrueWire"]),
     layer("AccrueWorker", ["AccrueCore", "AccrueWire"]),
     .executableTarget(name: "accrue", dependencies: ["AccrueCore", "AccrueStore", "AccrueWire", "AccrueClient", "AccrueCoordinator", arguments, yams], swiftSettings: strict),
-    .target(name: "AccrueTesting", dependencies: ["AccrueCore"], path: "Tests/AccrueTesting", swiftSettings: strict),
+    .target(name: "AccrueTesting", dependencies: ["AccrueCore", "CZeroMQ"], path: "Tests/AccrueTesting", swiftSettings: strict),
     tests("AccrueCoreTests", ["AccrueCore", "AccrueTesting"]),
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
     tests("AccrueProcessTests", withEngine ? ["accrue", "accrue-engine", "AccrueCore"] : ["accrue", "AccrueCore"]),
-    tests("AccrueWireTests", ["AccrueWire", "AccrueCore", "CZeroMQ"]),
+    tests("AccrueWireTests", ["AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueClusterTests", ["AccrueCoordinator", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
     tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
 ]
 
 if withEngine {
-    var cxx: [CXXSetting] = []
+    // The kernels are optimised in debug builds too: tests then run them as they are shipped, and in reasonable time.
+    var cxx: [CXXSetting] = [.unsafeFlags(["-O2"])]
     var torchLinking: [LinkerSetting] = [
         .linkedLibrary("torch"), .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
     ]

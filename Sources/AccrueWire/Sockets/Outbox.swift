@@ -1,23 +1,28 @@
 import AccrueCore
 import Foundation
 
-/// Messages that wait for peers that cannot take them now: bounded, in order, per peer.
+/// Messages that wait for peers that cannot take them now: bounded in number and bytes, in order, per peer.
 struct Outbox {
     struct Waiting {
         var frames: [Data]
+        var bytes: Int
         /// When the message is given up if the peer stays away; nil: it waits only for room.
         var since: MonotonicTime
     }
 
     private(set) var waiting: [Peer?: [Waiting]] = [:]
     private let messagesMax: Int
+    private let bytesMax: Int
+    /// Of all peers together.
+    private(set) var bytes = 0
     /// How long a peer may be away before what waits for it is given up.
     private let patienceMs: Int
     /// Messages given up since the start.
     private(set) var lost = 0
 
-    init(messagesMax: Int = Limits.outboxMessagesMax, patienceMs: Int = 3_000) {
+    init(messagesMax: Int = Limits.outboxMessagesMax, bytesMax: Int = Limits.outboxBytesMax, patienceMs: Int = 3_000) {
         self.messagesMax = messagesMax
+        self.bytesMax = bytesMax
         self.patienceMs = patienceMs
     }
 
@@ -25,11 +30,13 @@ struct Outbox {
 
     /// Puts a message behind those that wait for the same peer; false when there is no room.
     mutating func append(_ frames: [Data], for peer: Peer?, at now: MonotonicTime) -> Bool {
-        guard waiting[peer]?.count ?? 0 < messagesMax else {
+        let count = frames.reduce(0) { $0 + $1.count }
+        guard waiting[peer]?.count ?? 0 < messagesMax, bytes + count <= bytesMax else {
             lost += 1
             return false
         }
-        waiting[peer, default: []].append(Waiting(frames: frames, since: now))
+        bytes += count
+        waiting[peer, default: []].append(Waiting(frames: frames, bytes: count, since: now))
         return true
     }
 
@@ -57,6 +64,7 @@ struct Outbox {
                     break loop
                 }
             }
+            for message in messages.prefix(done) { bytes -= message.bytes }
             if done == messages.count { waiting[peer] = nil } else if done > 0 { waiting[peer]?.removeFirst(done) }
         }
         return gone
