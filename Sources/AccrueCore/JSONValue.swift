@@ -14,17 +14,17 @@ public enum JSONValue: Equatable, Hashable, Sendable {
 
     /// - Throws: `invalidInput` when the bytes are not one JSON value.
     public init(parsing data: Data) throws(AccrueError) {
-        do { self = try JSONDecoder().decode(JSONValue.self, from: data) } catch {
-            throw AccrueError(.invalidInput, while: "reading JSON", "not a JSON value: \(Self.reason(error))")
+        do throws(JSONText.Failure) { self = try JSONText.value(in: data) } catch {
+            throw AccrueError(.invalidInput, while: "reading JSON", "not a JSON value: \(error.reason)")
         }
     }
 
     /// Any Codable value as JSON.
     /// - Throws: `invalidInput` when the value cannot be written as JSON (a number that is not finite).
     public init(encoding value: some Encodable) throws(AccrueError) {
-        do { self = try JSONDecoder().decode(JSONValue.self, from: JSONEncoder().encode(value)) } catch {
-            throw AccrueError(.invalidInput, while: "writing JSON", Self.reason(error))
-        }
+        let text: Data
+        do { text = try JSONEncoder().encode(value) } catch { throw AccrueError(.invalidInput, while: "writing JSON", Self.reason(error)) }
+        self = try JSONValue(parsing: text)
     }
 
     /// This value as a Codable type.
@@ -124,20 +124,21 @@ public enum JSONValue: Equatable, Hashable, Sendable {
 extension JSONValue: Codable {
     public init(from decoder: any Decoder) throws {
         let container = try decoder.singleValueContainer()
+        // What is met most comes first: every wrong guess costs an error that is thrown.
         if container.decodeNil() {
             self = .null
-        } else if let value = try? container.decode(Bool.self) {
-            self = .bool(value)
+        } else if let value = try? container.decode([String: JSONValue].self) {
+            self = .object(value)
+        } else if let value = try? container.decode(String.self) {
+            self = .string(value)
         } else if let value = try? container.decode(Int.self) {
             self = .integer(value)
         } else if let value = try? container.decode(Double.self) {
             self = .number(value)
-        } else if let value = try? container.decode(String.self) {
-            self = .string(value)
-        } else if let value = try? container.decode([JSONValue].self) {
-            self = .array(value)
+        } else if let value = try? container.decode(Bool.self) {
+            self = .bool(value)
         } else {
-            self = .object(try container.decode([String: JSONValue].self))
+            self = .array(try container.decode([JSONValue].self))
         }
     }
 
