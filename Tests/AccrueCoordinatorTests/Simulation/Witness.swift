@@ -147,6 +147,10 @@ final class Witness {
 
     /// Everything that was promised, of a cluster that has come to rest.
     func judge(_ pipelines: [PipelineLearning], _ store: Store?) {
+        for incarnation in logs.keys.sorted() {
+            for entry in logs[incarnation] ?? [] { world.note("log \(declarations[incarnation]?.name ?? "") \(incarnation): \(entry)") }
+            for version in versions[incarnation] ?? [] { world.note("version \(incarnation): \(version.version) through \(version.through)") }
+        }
         recovered(pipelines, store)
         for pipeline in pipelines {
             guard let store, let declaration = declarations[pipeline.incarnation] else { continue }
@@ -182,7 +186,9 @@ final class Witness {
                 guard versions.indices.contains(number) else { return world.violated("\(declaration.name) has no version \(number), which the log makes") }
                 let made = versions[number]
                 if made.through != through || made.absorbedChunks != chunks || made.absorbedRows != rows || made.score != outcome.score || made.reports != outcome.reports {
-                    world.violated("version \(number) of \(declaration.name) does not say what the log says")
+                    world.violated(
+                        "version \(number) of \(declaration.name) says through \(made.through), \(made.absorbedChunks) chunks, \(made.absorbedRows) rows, \(made.reports), "
+                            + "score \(made.score.map { "\($0)" } ?? "none"); its log says through \(through), \(chunks), \(rows), \(outcome.reports), \(outcome.score.map { "\($0)" } ?? "none")")
                 }
                 if try store.states.read(made.state) != state { world.violated("version \(number) of \(declaration.name) is not the quiet fold of its log") }
             }
