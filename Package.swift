@@ -48,6 +48,8 @@ var targets: [Target] = [
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
     tests("AccrueProcessTests", withEngine ? ["accrue", "accrue-engine", "AccrueCore"] : ["accrue", "AccrueCore"]),
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore", "AccrueTesting"]),
+    tests(
+        "AccrueCoordinatorTests", ["AccrueCoordinator", "AccrueStore", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueClusterTests", ["AccrueCoordinator", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
     tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
