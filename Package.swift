@@ -42,7 +42,7 @@ var targets: [Target] = [
     layer("AccrueClient", ["AccrueCore", "AccrueWire", "CZlib"]),
     layer("AccrueCoordinator", ["AccrueCore", "AccrueStore", "AccrueWire"]),
     layer("AccrueWorker", ["AccrueCore", "AccrueWire"]),
-    .executableTarget(name: "accrue", dependencies: ["AccrueCore", "AccrueWire", "AccrueClient", arguments, yams], swiftSettings: strict),
+    .executableTarget(name: "accrue", dependencies: ["AccrueCore", "AccrueStore", "AccrueWire", "AccrueClient", "AccrueCoordinator", arguments, yams], swiftSettings: strict),
     .target(name: "AccrueTesting", dependencies: ["AccrueCore", "CZeroMQ"], path: "Tests/AccrueTesting", swiftSettings: strict),
     tests("AccrueCoreTests", ["AccrueCore", "AccrueTesting"]),
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),

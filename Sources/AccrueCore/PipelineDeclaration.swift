@@ -11,6 +11,18 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
         }
     }
 
+    /// What is kept of chunks once they are absorbed.
+    public struct Kept: Codable, Equatable, Sendable {
+        public var data: Retention
+        public init(data: Retention) { self.data = data }
+    }
+    /// Limits of this pipeline, below those of `Limits`.
+    public struct Bounds: Codable, Equatable, Sendable {
+        /// Chunks that may wait before pushes are refused as busy.
+        public var waitingChunks: Int
+        public init(waitingChunks: Int) { self.waitingChunks = waitingChunks }
+    }
+
     public var name: String
     public var method: String
     public var seed: UInt64
@@ -20,9 +32,14 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
     /// At most this many shards a round; not the number of workers.
     public var shards: Int
     public var sweeps: Int
+    /// Workers that hold a chunk before it is acknowledged; nil: 1.
+    public var replicas: Int?
+    public var retention: Kept?
+    public var limits: Bounds?
 
     public init(
-        name: String, method: String, seed: UInt64, schema: Schema, settings: JSONValue, round: Round, shards: Int = 1, sweeps: Int = 1
+        name: String, method: String, seed: UInt64, schema: Schema, settings: JSONValue, round: Round, shards: Int = 1, sweeps: Int = 1,
+        replicas: Int? = nil, retention: Kept? = nil, limits: Bounds? = nil
     ) {
         self.name = name
         self.method = method
@@ -32,10 +49,15 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
         self.round = round
         self.shards = shards
         self.sweeps = sweeps
+        self.replicas = replicas
+        self.retention = retention
+        self.limits = limits
     }
 
     /// Keys of a pipeline file; the last three are used by `accrue run` alone.
-    public static let keys = ["name", "method", "seed", "schema", "settings", "round", "shards", "sweeps", "source", "holdout", "expect"]
+    public static let keys = [
+        "name", "method", "seed", "schema", "settings", "round", "shards", "sweeps", "replicas", "retention", "limits", "source", "holdout", "expect",
+    ]
 
     /// Reads a declaration (the parsed YAML or JSON of a pipeline file), refusing unknown keys and values out of range.
     /// - Throws: `invalidInput` naming the key, the value and the range.
@@ -68,11 +90,27 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
         let chunks = try whole(file["round"]?["chunks"], "round.chunks", 1, Limits.roundChunksMax)
         let linger = file["round"]?["linger"]
         if let linger, !((linger.double ?? -1) > 0) { throw refuse("'round.linger' is \(linger.canonical); it must be a number of seconds above 0") }
+        var replicas: Int?
+        if file["replicas"] != nil { replicas = try whole(file["replicas"], "replicas", 1, Limits.replicasMax) }
+        var retention: Kept?
+        if let kept = file["retention"] {
+            try StrictKeys.check(kept, known: ["data"], while: operation + ", retention")
+            guard let data = kept["data"]?.string.flatMap(Retention.init) else {
+                throw refuse("'retention.data' is \(kept["data"]?.canonical ?? "missing"); it must be 'all', 'none' or 'versions N'", "for example retention: {data: versions 10}")
+            }
+            retention = Kept(data: data)
+        }
+        var limits: Bounds?
+        if let bounds = file["limits"] {
+            try StrictKeys.check(bounds, known: ["waitingChunks"], while: operation + ", limits")
+            limits = Bounds(waitingChunks: try whole(bounds["waitingChunks"], "limits.waitingChunks", Limits.waitingChunksMax, Limits.waitingChunksMax))
+        }
         guard let seed = file["seed"]?.int, seed >= 0 else { throw refuse("'seed' must be a whole number of at least 0", "for example seed: 1") }
         self.init(
             name: name, method: method, seed: UInt64(seed), schema: tensors, settings: file["settings"] ?? .object([:]),
             round: Round(chunks: chunks, linger: linger?.double), shards: try whole(file["shards"], "shards", 1, Limits.shardsMax),
-            sweeps: try whole(file["sweeps"], "sweeps", 1, Limits.sweepsMax))
+            sweeps: try whole(file["sweeps"], "sweeps", 1, Limits.sweepsMax),
+            replicas: replicas, retention: retention, limits: limits)
     }
 
     private static func isName(_ name: String) -> Bool {

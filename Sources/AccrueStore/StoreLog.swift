@@ -51,8 +51,8 @@ extension Store {
         }
     }
 
-    /// Appends a chunk that was set aside again, at a new position.
-    /// - Throws: `conflict` when the position holds no chunk that is set aside, or when that chunk was retried already.
+    /// Appends a chunk that was set aside again, at a new position; one that was retried already is where it was put then.
+    /// - Throws: `conflict` when the position holds no chunk that is set aside.
     public func retry(position: Int, incarnation: String) throws(AccrueError) -> Int {
         let operation = "retrying the chunk at position \(position)"
         let entries = try self.entries(after: position - 1, incarnation: incarnation)
@@ -64,7 +64,7 @@ extension Store {
                 if let later = try Int.fetchOne(
                     db, sql: "SELECT position FROM log WHERE incarnation = ? AND retried = ?", arguments: [incarnation, position])
                 {
-                    throw AccrueError(.conflict, while: operation, "it was retried already, at position \(later)", hint: "see where that chunk stands")
+                    return later
                 }
                 let next = try Self.lastPosition(db, incarnation) + 1
                 try Self.insert(db, entry.kind, at: next, incarnation, retryOf: position)

@@ -11,9 +11,10 @@ extension Coordinator {
             throw AccrueError(.notFound, while: operation, "there is no such pipeline", hint: "see 'accrue pipeline list', or apply it first")
         }
         let waiting = pipeline.log.waiting.chunks + pipeline.changes.chunksUnderWay
-        guard waiting < Limits.waitingChunksMax else {
+        let waitingMax = pipeline.declaration.limits?.waitingChunks ?? Limits.waitingChunksMax
+        guard waiting < waitingMax else {
             throw AccrueError(
-                .unavailable, while: operation, "\(waiting) chunks wait to be learned; at most \(Limits.waitingChunksMax) may",
+                .unavailable, while: operation, "\(waiting) chunks wait to be learned; at most \(waitingMax) may",
                 hint: "wait, or find out why it does not learn with 'accrue status'", retryAfterMs: 1_000)
         }
         sessions[name]?.told.insert(.init(incarnation: announce.incarnation, identity: announce.chunk.identity))
@@ -112,7 +113,10 @@ extension Coordinator {
             answerAwaiting(incarnation)
             if let asker { reply(asker, PositionsReply(positions: positions)) }
         case (.retry(let positions, let made, let asker), .position(let position)):
-            if let first = positions.first, let chunk = pipelines[incarnation]?.log.chunk(at: first) { pipelines[incarnation]?.append(.chunk(chunk), at: now) }
+            // Asked a second time, it is where it was put the first time.
+            if let log = pipelines[incarnation]?.log, position == log.lastPosition + 1, let chunk = positions.first.flatMap({ log.chunk(at: $0) }) {
+                pipelines[incarnation]?.append(.chunk(chunk), at: now)
+            }
             let rest = Array(positions.dropFirst())
             if rest.isEmpty {
                 reply(asker, PositionsReply(positions: made + [position]))
@@ -141,7 +145,7 @@ extension Coordinator {
             case .announcement(_, let worker), .inventory(_, _, let worker): worker
             }
         if case .appended = result { pipelines[incarnation]?.append(.chunk(chunk), at: now) }
-        let need = pipelines[incarnation]?.log.need(of: chunk.identity)
+        let need = pipelines[incarnation]?.need(of: chunk.identity)
         if case .conflict = result {} else if need != .drop { pipelines[incarnation]?.holders[chunk.identity, default: []].insert(worker) }
         switch (origin, result) {
         case (.announcement(let asker, _), .appended(let position)):

@@ -88,7 +88,7 @@ extension Coordinator {
                 verdicts.append(.drop)
                 continue
             }
-            guard let verdict = pipeline.log.need(of: item.chunk.identity) else {
+            guard let verdict = pipeline.need(of: item.chunk.identity) else {
                 pipelines[item.incarnation]?.changes.add(
                     .append([(AnnouncedChunk(item.chunk, worker: name), .inventory(page: page, item: index, worker: name))]))
                 touched.insert(item.incarnation)

@@ -93,7 +93,6 @@ struct PipelineLearning: Sendable {
     /// The version exists.
     /// - Returns: contents that nothing needs any more, each with the workers that hold it.
     mutating func published(_ version: VersionRecord) -> [(identity: ContentHash, workers: Set<String>)] {
-        let absorbed = round?.stretch.chunks ?? []
         versions.append(version)
         log.absorb(through: version.through, version: version.version)
         round = nil
@@ -101,10 +100,23 @@ struct PipelineLearning: Sendable {
         attempt = 0
         lackingSince = nil
         var dropped: [(identity: ContentHash, workers: Set<String>)] = []
-        for chunk in absorbed where log.need(of: chunk.chunk.identity) == .drop {
-            if let workers = holders.removeValue(forKey: chunk.chunk.identity) { dropped.append((chunk.chunk.identity, workers)) }
+        guard let expired = retention.expired(by: version.version) else { return [] }
+        for position in versions[expired - 1].through + 1..<versions[expired].through + 1 {
+            guard let chunk = log.chunk(at: position), need(of: chunk.identity) == .drop, let workers = holders.removeValue(forKey: chunk.identity) else { continue }
+            dropped.append((chunk.identity, workers))
         }
         return dropped
+    }
+
+    private var retention: Retention { declaration.retention?.data ?? .none }
+
+    /// What is to become of a content's bytes: it may still be learned (`located`, `keep`), is kept by the retention (`keep`), or may go; nil: never heard of.
+    func need(of identity: ContentHash) -> InventoryVerdict? {
+        guard let need = log.need(of: identity) else { return nil }
+        guard need == .drop, let last = log.positions[identity]?.last, case .absorbed(let version) = log.standings[last],
+            retention.keeps(absorbedBy: version, newest: newest.version)
+        else { return need }
+        return .keep
     }
 
     func posterior(_ version: VersionRecord) -> PosteriorRecord {

@@ -8,7 +8,8 @@ final class QueryDesk: Sendable {
     /// Queries that may be under way, and their bytes; one is always taken.
     static let queriesMax = 1_000
     static let bytesMax = 256 << 20
-    private static let threads = 2
+    /// Questions about many rows come in parts, two at a time; one thread more, so that a small question does not wait for them.
+    private static let threads = 3
 
     private let versions: ServedVersions
     private let send: @Sendable (Message, Peer) -> Void

@@ -1,0 +1,43 @@
+import AccrueCore
+import ArgumentParser
+import Foundation
+
+/// `accrue serve`
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Run a daemon: a coordinator, workers and a querier.",
+        discussion: """
+            One line on standard output says when everything has joined. SIGTERM or Ctrl-C ends it within 10 seconds; what was acknowledged is on
+            disk, and the next start goes on where this one ended. Processes that die are started again.
+
+            EXAMPLES
+              accrue serve --home /srv/accrue --workers 4
+              accrue serve --home /srv/accrue --workers 2 --listen tcp://127.0.0.1:7700 --json
+            """)
+
+    @Option(help: "The daemon's directory; else $ACCRUE_HOME, else ~/.accrue.") var home: String?
+    @Option(help: "Worker processes; else one a processor. 0: workers join from elsewhere.") var workers: Int?
+    @Option(help: ArgumentHelp("Listen here too, not only on sockets in the home; port * takes any.", valueName: "tcp://host:port")) var listen: String?
+    @Flag(help: "Allow --listen on an address that other machines reach, unencrypted.") var insecure = false
+    @Flag(help: "Print the line as JSON: control, bulk, events, ingest, query, pid, workers, querier.") var json = false
+
+    func validate() throws {
+        if let workers, !(0...ServeSettings.workersMax).contains(workers) { throw ValidationError("--workers must be from 0 to \(ServeSettings.workersMax)") }
+    }
+
+    func run() async throws {
+        let count = workers ?? min(ProcessInfo.processInfo.activeProcessorCount, ServeSettings.workersMax)
+        let settings = try ServeSettings(home: home ?? HomeDirectory.standard, workers: count, listen: listen, isInsecure: insecure)
+        let json = json
+        let daemon = Daemon(settings: settings, engine: try EngineProgram.path()) { ready in
+            if json {
+                if let text = try? JSONValue(encoding: ready).canonical { Output.line(text) }
+            } else {
+                Output.line("serving \(settings.home) at \(ready.control), process \(ready.pid); \(ready.workers.count) workers and a querier have joined")
+            }
+        } report: { text in
+            Output.note("accrue serve: \(text)")
+        }
+        try await daemon.run()
+    }
+}
