@@ -48,13 +48,16 @@ var targets: [Target] = [
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
     tests("AccrueProcessTests", withEngine ? ["accrue", "accrue-engine", "AccrueCore"] : ["accrue", "AccrueCore"]),
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore", "AccrueTesting"]),
+    tests(
+        "AccrueCoordinatorTests", ["AccrueCoordinator", "AccrueStore", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueClusterTests", ["AccrueCoordinator", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
     tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
 ]
 
 if withEngine {
-    var cxx: [CXXSetting] = []
+    // The kernels are optimised in debug builds too: tests then run them as they are shipped, and in reasonable time.
+    var cxx: [CXXSetting] = [.unsafeFlags(["-O2"])]
     var torchLinking: [LinkerSetting] = [
         .linkedLibrary("torch"), .linkedLibrary("torch_cpu"), .linkedLibrary("c10"),
     ]

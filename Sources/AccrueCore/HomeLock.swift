@@ -33,8 +33,9 @@ public final class HomeLock: Sendable {
     public static func holder(home: String, name: String = "lock") -> String? {
         let path = "\(home)/\(name)"
         var information = stat()
-        guard stat(path, &information) == 0, let locks = try? String(contentsOfFile: "/proc/locks", encoding: .utf8) else { return nil }
-        let isHeld = locks.split(separator: "\n").contains { line in
+        // Read as a stream: the file claims to be empty, and more than a page of it would be cut off otherwise.
+        guard stat(path, &information) == 0, let list = try? FileHandle(forReadingAtPath: "/proc/locks")?.readToEnd() else { return nil }
+        let isHeld = String(decoding: list, as: UTF8.self).split(separator: "\n").contains { line in
             line.split(separator: " ").contains("FLOCK") && line.split(separator: " ").contains { $0.hasSuffix(":\(information.st_ino)") }
         }
         guard isHeld else { return nil }

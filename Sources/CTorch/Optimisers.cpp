@@ -6,6 +6,24 @@ using namespace ct;
 
 extern "C" {
 
+ct_tensor ct_pulled(ct_tensor gradient, ct_tensor weight, ct_tensor centre, ct_tensor strength) {
+    return make([&]() -> at::Tensor {
+        const auto g = get(gradient).contiguous(), w = get(weight).contiguous(), c = get(centre).contiguous(), s = get(strength).contiguous();
+        TORCH_CHECK(g.sizes() == w.sizes() && g.sizes() == c.sizes() && g.sizes() == s.sizes(), "gradient ", g.sizes(), ", weights ", w.sizes(), ", centre ", c.sizes(), " and strength ", s.sizes());
+        for (const auto &a : {g, w, c, s})
+            if (a.scalar_type() != at::kFloat) return g + (w - c) * s;
+        auto result = at::empty_like(g);
+        const float *gp = g.data_ptr<float>(), *wp = w.data_ptr<float>(), *cp = c.data_ptr<float>(), *sp = s.data_ptr<float>();
+        float *out = result.data_ptr<float>();
+        for (int64_t index = 0, count = g.numel(); index < count; ++index) out[index] = gp[index] + (wp[index] - cp[index]) * sp[index];
+        return result;
+    });
+}
+
+ct_tensor ct_blend(ct_tensor a, ct_tensor b, double share) {
+    return make([&] { return at::lerp(get(a), get(b), share); });
+}
+
 int32_t ct_adam_step(
     ct_tensor weight, ct_tensor gradient, ct_tensor first, ct_tensor second, double rate, double beta1, double beta2, double correction, double epsilon,
     ct_tensor *out) {

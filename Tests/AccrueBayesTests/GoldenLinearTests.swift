@@ -124,6 +124,33 @@ struct GoldenLinearTests {
         }
     }
 
+    @Test("the divergence of full covariances: a known value, that of diagonals, never negative, zero at the prior")
+    func fullDivergence() throws {
+        func gaussian(_ covariance: [Double], _ mean: [Double]) throws -> FullGaussian {
+            let precision = try SymmetricMatrix(size: 2, elements: covariance).cholesky(while: "testing").inverse
+            return FullGaussian(precision: precision, precisionMean: precision.times(mean))
+        }
+        let posterior = try gaussian([0.5, 0.2, 0.2, 0.3], [0.4, -0.1]), prior = try gaussian([1, 0.3, 0.3, 0.8], [0, 0])
+        #expect(abs(try posterior.divergence(from: prior) - 0.454927513) < 1e-9)
+        #expect(abs(try prior.divergence(from: prior)) < 1e-12)
+        var key = RandomKey(seed: 8)
+        func uniform() -> Double {
+            key = key.folding(1)
+            return Double(key.low >> 11) * 0x1p-53
+        }
+        for _ in 0..<200 {
+            let means = (0..<4).map { _ in 4 * uniform() - 2 }, precisions = (0..<4).map { _ in 0.1 + 5 * uniform() }
+            let p = Array(precisions[0..<2]), q = Array(precisions[2..<4]), m = Array(means[0..<2]), o = Array(means[2..<4])
+            let full = try FullGaussian(mean: m, diagonalPrecision: p).divergence(from: FullGaussian(mean: o, diagonalPrecision: q))
+            let factorised = DiagonalGaussian(mean: m, precision: p).divergence(from: DiagonalGaussian(mean: o, precision: q))
+            #expect(abs(full - factorised) < 1e-9 && full >= -1e-12)
+            // Any correlation: L Lᵀ is positive definite.
+            let lower = (0..<3).map { _ in 2 * uniform() - 1 }
+            let a = 0.2 + lower[0] * lower[0], b = lower[0] * lower[1], c = 0.2 + lower[1] * lower[1] + lower[2] * lower[2]
+            #expect(try gaussian([a, b, b, c], m).divergence(from: gaussian([c, -b, -b, a], o)) >= -1e-12)
+        }
+    }
+
     @Test("the guard holds a precision at its floor, and moves its mean by the same step")
     func positivityGuard() {
         let prior = DiagonalGaussian(mean: [0], precision: [4])

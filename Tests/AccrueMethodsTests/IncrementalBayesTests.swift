@@ -196,6 +196,51 @@ import Testing
         }
     }
 
+    @Test("conv3 learns pictures of CIFAR's size, in both kinds of inference", arguments: ["laplace", "variational"])
+    func cifarSize(_ inference: String) throws {
+        EngineFingerprint.beginThread()
+        let scenario = Scenario(
+            title: "conv3", method: "IncrementalBayes",
+            settings: [
+                "model": ["kind": "conv3", "widths": [4, 4, 8]], "inference": .string(inference), "epochs": 8, "batch": 10, "learningRate": 0.01, "fisherRows": 20,
+            ], schema: Scenario.classes(2, [3, 32, 32]), rows: { try Scenario.labelled($0, $1, classes: 2, shape: [3, 32, 32], spread: 0.5) })
+        let states = try scenario.run(rows: 40, chunk: 40)
+        let held = try scenario.rows(2, 40), key = RandomKey(seed: 9)
+        let accuracy = try scenario.make().score(states[1], on: held, key: key)?.figures["accuracy"]
+        #expect(try #require(accuracy) > 0.9)
+    }
+
+    @Test("one shard's merge is its fit, and full memory forgets nothing")
+    func limits() throws {
+        EngineFingerprint.beginThread()
+        let rows = try Scenario.blobs(1, 60), round = Round(
+            index: 2, sweep: 0, sweeps: 1, shards: 1, shardRows: 60, roundRows: 60, rowsBefore: 60, sweepKey: RandomKey(seed: 1))
+        func method(keep: Double) throws -> OnlineLaplace {
+            let settings = try IncrementalBayes.Settings(
+                ["model": ["kind": "mlp", "hidden": [8]], "epochs": 2, "batch": 20, "fisherRows": 60, "keep": .number(keep)], schema: Scenario.classes(3, [2]))
+            let network = try settings.model.network(inputShape: [2], outputs: 3)
+            let design = try Design(schema: Scenario.classes(3, [2]), network: network, likelihood: settings.likelihood)
+            return OnlineLaplace(model: IncrementalModel(settings: settings, schema: Scenario.classes(3, [2]), network: network, design: design))
+        }
+        let key = RandomKey(seed: 2), laplace = try method(keep: 1)
+        var state = try laplace.initialState(key: key)
+        state.precision = try state.precision.map { (p) throws(AccrueError) in try p * 3 }
+        let work = try laplace.begin(state, round: round, key: key)
+        let delta = try laplace.fit(work, to: [rows], round: round, key: key).delta
+        let merged = try laplace.merge([Weighted(delta, rows: 60)], into: work, round: round, key: key)
+        for (name, tensor) in merged.weights.tensors { #expect(try tensor.bytes() == delta.weights.tensor(name).bytes()) }
+        // Without rows of information the precision is the last one under κ = 1, and moves halfway to the first prior's under κ = ½.
+        let kept = try laplace.finish(merged, round: round, moments: [], scores: nil, key: key).precision
+        let half = try method(keep: 0.5).finish(merged, round: round, moments: [], scores: nil, key: key).precision
+        for (name, tensor) in state.precision.tensors {
+            let first = try tensor.doubles(), same = try kept.tensor(name).doubles(), mixed = try half.tensor(name).doubles()
+            for index in first.indices {
+                #expect(same[index] == first[index])
+                #expect(abs(mixed[index] - first[index] * 2 / 3) < 1e-5 * first[index])
+            }
+        }
+    }
+
     @Test("a full family for a network, batch norms, and more sweeps than epochs are refused")
     func refused() throws {
         let schema = Scenario.classes(3, [2])

@@ -22,6 +22,18 @@ public struct FullGaussian: Equatable, Sendable {
     /// - Throws: `diverged` when the precision is not positive definite.
     public func covariance() throws(AccrueError) -> SymmetricMatrix { try precision.cholesky(while: "inverting a precision").inverse }
 
+    /// KL(self ‖ prior), nats: ½ (tr(Λ₀Σ) + (μ−μ₀)ᵀΛ₀(μ−μ₀) − d + log|Λ| − log|Λ₀|).
+    /// - Throws: `diverged` when a precision is not positive definite.
+    public func divergence(from prior: FullGaussian) throws(AccrueError) -> Double {
+        let operation = "computing a divergence"
+        let own = try precision.cholesky(while: operation), other = try prior.precision.cholesky(while: operation)
+        let covariance = own.inverse, size = precision.size
+        let difference = zip(own.solve(precisionMean), other.solve(prior.precisionMean)).map { $0 - $1 }
+        let trace = (0..<size).reduce(0) { sum, row in sum + (0..<size).reduce(0) { $0 + prior.precision[row, $1] * covariance[row, $1] } }
+        let distance = zip(difference, prior.precision.times(difference)).reduce(0) { $0 + $1.0 * $1.1 }
+        return 0.5 * (trace + distance - Double(size) + own.logDeterminant - other.logDeterminant)
+    }
+
     /// The natural parameters, as one vector: a site or a difference of two Gaussians need not be a density.
     var natural: [Double] { precision.elements + precisionMean }
 

@@ -44,6 +44,12 @@ public enum Layer: Equatable, Sendable {
     public struct BatchNorm: Equatable, Sendable {
         public var name: String
         public var features: Int
+
+        public init(name: String, features: Int) {
+            self.name = name
+            self.features = features
+        }
+
         public var scale: String { "\(name).scale" }
         public var shift: String { "\(name).shift" }
     }

@@ -39,14 +39,21 @@ public struct Network: Equatable, Sendable {
     /// - Returns: outputs [rows, outputs].
     public func apply(_ inputs: Tensor, _ pass: inout some NetworkPass) throws(AccrueError) -> Tensor {
         var x = inputs
-        for layer in layers {
-            switch layer {
+        var index = 0
+        while index < layers.count {
+            if case .affine(let layer) = layers[index], layer.isPooled(by: layers[(index + 1)...].prefix(2)) {
+                x = try pass.pooledConvolution(layer, x)
+                index += 3
+                continue
+            }
+            switch layers[index] {
             case .affine(let layer): x = try pass.affine(layer, x)
             case .batchNorm(let layer): x = try pass.batchNorm(layer, x)
             case .relu: x = try x.relu()
             case .maxPool(let size, let stride): x = try x.maxPooled(size, stride: stride)
             case .flatten: x = try x.reshaped([x.rowCount, -1])
             }
+            index += 1
         }
         return x
     }
@@ -56,6 +63,15 @@ public struct Network: Equatable, Sendable {
 public protocol NetworkPass {
     mutating func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor
     mutating func batchNorm(_ layer: Layer.BatchNorm, _ x: Tensor) throws(AccrueError) -> Tensor
+    /// A convolution with the ReLU and 2×2 max-pooling that follow it. By default one after the other: a ReLU keeps order, so it may come last,
+    /// where three of four values are gone.
+    mutating func pooledConvolution(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor
+}
+
+extension NetworkPass {
+    public mutating func pooledConvolution(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        try affine(layer, x).maxPooled(2, stride: 2).relu()
+    }
 }
 
 extension Layer.Affine {
@@ -65,6 +81,12 @@ extension Layer.Affine {
         case .dense: try x.linear(weight, bias)
         case .convolution(_, let padding): try x.convolved(weight, bias, padding: padding)
         }
+    }
+
+    /// Whether this is a convolution and these are the ReLU and the 2×2 max-pooling that may be done with it at once.
+    func isPooled(by next: ArraySlice<Layer>) -> Bool {
+        guard case .convolution = kind else { return false }
+        return next.elementsEqual([.relu, .maxPool(size: 2, stride: 2)])
     }
 
     func bias(of weights: NamedTensors) throws(AccrueError) -> Tensor? { hasBias ? try weights.tensor(bias) : nil }

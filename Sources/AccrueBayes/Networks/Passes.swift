@@ -22,6 +22,11 @@ public struct PlainPass: NetworkPass {
     public func batchNorm(_ layer: Layer.BatchNorm, _ x: Tensor) throws(AccrueError) -> Tensor {
         try x.batchNormalised(scale: try weights.tensor(layer.scale), shift: try weights.tensor(layer.shift), statistics: statistics[layer.name])
     }
+
+    public func pooledConvolution(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        guard case .convolution(_, let padding) = layer.kind else { return try affine(layer, x) }
+        return try x.convolvedPooledRelu(try weights.tensor(layer.weight), try layer.bias(of: weights), padding: padding)
+    }
 }
 
 /// Weights are independent Gaussians, and each output is drawn instead of each weight.

@@ -96,7 +96,7 @@ public struct TrainingLoop: Sendable {
                     averaged += 1
                     let share = 1 / Double(averaged)
                     if let mean = average {
-                        average = try mean.zip(weights) { (mean, new) throws(AccrueError) in try mean + (try (new[0] - mean) * share) }
+                        average = try mean.zip(weights) { (mean, new) throws(AccrueError) in try mean.blended(with: new[0], share: share) }
                     } else {
                         average = weights
                     }

@@ -32,7 +32,10 @@ extension ClusterConnection {
     public func resume(_ name: String) async throws(AccrueError) { _ = try await ask(.pipelineResume, PipelineName(pipeline: name), as: Nothing.self) }
 
     /// Ends the open round, if it has chunks.
-    public func flush(_ name: String) async throws(AccrueError) -> Flushed { try await ask(.flush, PipelineName(pipeline: name)) }
+    /// - Parameter isPatient: whether to wait for a coordinator that is being started anew, as pushes do.
+    public func flush(_ name: String, isPatient: Bool = false) async throws(AccrueError) -> Flushed {
+        try await ask(.flush, PipelineName(pipeline: name), timeoutMs: isPatient ? patienceMs : Patience.askMs)
+    }
 
     /// The chunks of a pipeline's log, in order, page by page.
     public func chunks(_ name: String, state: ChunkState? = nil, page: (ChunkListing) -> Void) async throws(AccrueError) {

@@ -79,7 +79,7 @@ struct OnlineLaplace: LearningMethod {
                 return try model.likelihood.loss(try model.network.apply(batch.inputs, &pass), batch.targets, weights: weights)
             }
             // The prior's gradient by hand: (T/n) P (w − m).
-            return (value, try slope.zip(weights, work.mean, pull) { (g, o) throws(AccrueError) in try g + (try (o[0] - o[1]) * o[2]) })
+            return (value, try slope.zip(weights, work.mean, pull) { (g, o) throws(AccrueError) in try g.pulled(o[0], to: o[1], strength: o[2]) })
         }
         let delta = Delta(
             weights: outcome.weights, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps,

@@ -23,6 +23,12 @@ extension Tensor {
         try Self.result("a convolution", [self, weight], ct_conv2d(handle, weight.handle, bias?.handle, Int64(stride), Int64(padding)))
     }
 
+    /// A convolution of stride 1, 2×2 max-pooling of stride 2 and a ReLU: [rows, channels, height, width] with `weight` [out, channels, k, k] gives
+    /// [rows, out, (height + 2·padding − k + 1) / 2, …], rounded down. For F32 one pass over the product, much faster than the three by themselves.
+    public func convolvedPooledRelu(_ weight: Tensor, _ bias: Tensor?, padding: Int = 0) throws(AccrueError) -> Tensor {
+        try Self.result("a pooled convolution", [self, weight], ct_convolution_pool(handle, weight.handle, bias?.handle, Int64(padding)))
+    }
+
     public func maxPooled(_ size: Int, stride: Int) throws(AccrueError) -> Tensor {
         try Self.result("a max-pooling", [self], ct_max_pool2d(handle, Int64(size), Int64(stride)))
     }

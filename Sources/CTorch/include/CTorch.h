@@ -74,6 +74,8 @@ ct_tensor _Nullable ct_softmax(ct_tensor a, int32_t dim, bool log);
 ct_tensor _Nullable ct_linear(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias);
 // x [N, C, H, W], weight [O, C, kh, kw], bias [O].
 ct_tensor _Nullable ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t stride, int64_t padding);
+// A convolution of stride 1, 2x2 max-pooling of stride 2 and ReLU at once; same operands. Float32 has a kernel of its own.
+ct_tensor _Nullable ct_convolution_pool(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t padding);
 ct_tensor _Nullable ct_max_pool2d(ct_tensor x, int64_t size, int64_t stride);
 ct_tensor _Nullable ct_average_pool2d(ct_tensor x, int64_t size, int64_t stride);
 // x [N, C, H, W] -> patches [N, C*size*size, positions].
@@ -98,6 +100,10 @@ ct_tensor _Nullable ct_normal(uint64_t high, uint64_t low, const int64_t *_Nulla
 ct_tensor _Nullable ct_uniform(uint64_t high, uint64_t low, const int64_t *_Nullable shape, int32_t dims, int32_t dtype);
 void ct_random_words(uint64_t high, uint64_t low, uint64_t *_Nullable out, int64_t count);
 
+// gradient + (weight - centre) * strength, element by element, in one pass for Float32: what a Gaussian prior adds to a gradient.
+ct_tensor _Nullable ct_pulled(ct_tensor gradient, ct_tensor weight, ct_tensor centre, ct_tensor strength);
+// a + (b - a) * share.
+ct_tensor _Nullable ct_blend(ct_tensor a, ct_tensor b, double share);
 // One step of Adam (Kingma & Ba 2015) on Float32 tensors of one shape; corrected rates are the caller's: new = w - rate * m' / (sqrt(v' / correction) + epsilon).
 // Writes three new tensors; 0, or -1 on failure.
 int32_t ct_adam_step(

@@ -55,12 +55,11 @@ struct RunCommand: ParsableCommand {
         var figures = try state.answer(QueryBytes(verb: "describe", header: [:]), key: key).header.object ?? [:]
         if let holdout = plan.holdout {
             let rows = try RowSource(holdout, schema: pipeline.schema, resolve: resolve)
-            var score: Score?
-            for range in rows.chunks {
-                guard let part = try method.score(version.state, on: rows.rows.rows(range), key: key) else { continue }
-                score = score.map { var pooled = $0; pooled.merge(part); return pooled } ?? part
-            }
-            for (name, figure) in score?.figures ?? [:] { figures[name] = .number(figure) }
+            // As a query asks it, with as many draws: the same figures as 'accrue query NAME predict --summary'.
+            let held = rows.rows.rows(rows.chunks[0].lowerBound..<rows.chunks[rows.chunks.count - 1].upperBound)
+            let answer = try state.answer(QueryBytes(verb: "predict", header: ["summary": true], tensors: held.tensors), key: key)
+            for (name, figure) in answer.header["figures"]?.object ?? [:] { figures[name] = figure }
+            figures["draws"] = answer.header["draws"]
         }
         return figures
     }
