@@ -147,7 +147,7 @@ struct CommandLineTests {
             if subcommands.isEmpty { return #expect(help.contains("EXAMPLE"), "\(path)") }
             for subcommand in subcommands { try await check(path + [subcommand]) }
         }
-        #expect(Self.subcommands(try await Program.run("accrue", ["--help"]).output).count == 12)
+        #expect(Self.subcommands(try await Program.run("accrue", ["--help"]).output).count >= 12)
         try await check([])
     }
 

@@ -66,6 +66,17 @@ final class Daemon {
         _ = try await process.status()
     }
 
+    /// Process ids of the workers and the querier that run now.
+    var children: [Int32] {
+        get throws {
+            // A child belongs to the thread that started it.
+            let threads = "/proc/\(process.identifier)/task"
+            return try FileManager.default.contentsOfDirectory(atPath: threads).flatMap { thread in
+                (try? String(contentsOfFile: "\(threads)/\(thread)/children", encoding: .utf8))?.split(separator: " ").compactMap { Int32($0) } ?? []
+            }.sorted()
+        }
+    }
+
     /// Runs a command against it.
     @discardableResult
     func accrue(_ arguments: String...) async throws -> Program.Result { try await Program.run("accrue", arguments, environment: environment) }

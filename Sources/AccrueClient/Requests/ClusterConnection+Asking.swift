@@ -60,9 +60,15 @@ extension ClusterConnection {
         try await ask(.chunksSetAside, ChunkPositions(pipeline: name, positions: positions, reason: reason), as: PositionsReply.self).positions
     }
 
-    /// The versions of a posterior, oldest first.
-    public func versions(of name: String) async throws(AccrueError) -> [PosteriorRecord] {
-        try await ask(.posteriorList, PipelineName(pipeline: name), as: PosteriorListing.self).versions
+    /// The versions of a posterior, oldest first, page by page; without the sums of their scores.
+    public func versions(of name: String, page: (PosteriorListing) -> Void) async throws(AccrueError) {
+        var query = PosteriorsQuery(pipeline: name)
+        while true {
+            let listing: PosteriorListing = try await ask(.posteriorList, query)
+            page(listing)
+            guard listing.more, let last = listing.versions.last else { return }
+            query.after = last.version
+        }
     }
 
     /// - Parameter version: nil: the newest.
