@@ -30,6 +30,7 @@ enum Migrations {
                 ) STRICT, WITHOUT ROWID;
                 CREATE UNIQUE INDEX logKey ON log (incarnation, key) WHERE key IS NOT NULL AND retried IS NULL;
                 CREATE UNIQUE INDEX logContent ON log (incarnation, identity) WHERE kind = 'chunk' AND key IS NULL AND retried IS NULL;
+                CREATE UNIQUE INDEX logRetry ON log (incarnation, retried) WHERE retried IS NOT NULL;
                 CREATE TRIGGER logStays BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
                 CREATE TRIGGER logIsFixed BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
                 CREATE TRIGGER logHasNoGaps BEFORE INSERT ON log

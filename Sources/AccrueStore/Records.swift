@@ -7,6 +7,12 @@ public struct StoredPipeline: Equatable, Sendable {
     public var phases: MethodPhases
     /// Why learning is paused; nil while it is not.
     public var paused: String?
+    public init(incarnation: String, declaration: PipelineDeclaration, phases: MethodPhases, paused: String? = nil) {
+        self.incarnation = incarnation
+        self.declaration = declaration
+        self.phases = phases
+        self.paused = paused
+    }
 }
 
 /// A version as the store holds it.

@@ -61,11 +61,7 @@ extension Store {
         else { throw AccrueError(.conflict, while: operation, "no chunk is set aside there", hint: "see 'accrue chunks list --state set-aside'") }
         return try translating(operation) {
             try self.database.write { db in
-                if let later = try Int.fetchOne(
-                    db, sql: "SELECT position FROM log WHERE incarnation = ? AND retried = ?", arguments: [incarnation, position])
-                {
-                    return later
-                }
+                if let later = try Self.retried(db, position, incarnation) { return later }
                 let next = try Self.lastPosition(db, incarnation) + 1
                 try Self.insert(db, entry.kind, at: next, incarnation, retryOf: position)
                 return next
@@ -118,7 +114,16 @@ extension Store {
                     arguments: [incarnation, chunk.identity.hex])
             }
         guard let row else { return nil }
-        return row["identity"] == chunk.identity.hex ? .duplicate(position: row["position"]) : .conflict(position: row["position"])
+        guard row["identity"] == chunk.identity.hex else { return .conflict(position: row["position"]) }
+        // A chunk that was set aside and retried stands where it was put last.
+        var position: Int = row["position"]
+        while let later = try Self.retried(db, position, incarnation) { position = later }
+        return .duplicate(position: position)
+    }
+
+    /// Where the chunk at a position was put when it was retried.
+    private static func retried(_ db: Database, _ position: Int, _ incarnation: String) throws -> Int? {
+        try Int.fetchOne(db, sql: "SELECT position FROM log WHERE incarnation = ? AND retried = ?", arguments: [incarnation, position])
     }
 
     private static func insert(_ db: Database, _ kind: LogEntry.Kind, at position: Int, _ incarnation: String, retryOf: Int?) throws {

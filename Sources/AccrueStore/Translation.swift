@@ -1,4 +1,4 @@
-import AccrueCore
+public import AccrueCore
 import Foundation
 import GRDB
 
@@ -25,5 +25,12 @@ func translating<Value>(_ operation: String, _ work: () throws -> Value) throws(
 func decoding<Value: Decodable>(_ text: String) throws(AccrueError) -> Value {
     do { return try JSONValue(parsing: Data(text.utf8)).decode(while: "reading a stored value") } catch {
         throw AccrueError(.corrupt, while: "reading a stored value", error.problem, hint: "restore the home directory from a backup")
+    }
+}
+
+extension Store {
+    /// The SQLite that this program runs with, as "3.40.1".
+    public static func sqliteVersion() throws(AccrueError) -> String {
+        try translating("asking SQLite for its version") { try DatabaseQueue().read { try String.fetchOne($0, sql: "SELECT sqlite_version()") } ?? "unknown" }
     }
 }

@@ -25,6 +25,14 @@ public struct Message: Equatable, Sendable {
     /// The request's id, echoed in its answer.
     public var id: String? { header["id"]?.string }
 
+    /// The payload's frames, joined in order.
+    public var joinedPayload: Data {
+        if payload.count == 1 { return payload[0] }
+        var bytes = Data(capacity: payload.reduce(0) { $0 + $1.count })
+        for frame in payload { bytes.append(frame) }
+        return bytes
+    }
+
     /// The answer that refuses a request.
     public static func refuse(_ id: String?, _ error: AccrueError) -> Message {
         let body = (try? JSONValue(encoding: error)) ?? .object(["code": .string(error.code.rawValue)])

@@ -5,12 +5,14 @@ import Foundation
 /// The command line of Accrue.
 @main
 struct Accrue: AsyncParsableCommand {
+    static let version = "0.1.0"
+
     static let configuration = CommandConfiguration(
         commandName: "accrue",
-        abstract: "Bayesian posteriors that stay current while data keeps arriving.",
+        abstract: "Bayesian posteriors that stay current while data keeps arriving.", version: version,
         subcommands: [
             ServeCommand.self, WorkerCommand.self, RunCommand.self, PipelineCommand.self, PushCommand.self, FlushCommand.self, QueryCommand.self, PosteriorCommand.self,
-            StatusCommand.self, ChunksCommand.self, EventsCommand.self, DoctorCommand.self,
+            StatusCommand.self, ChunksCommand.self, EventsCommand.self, DoctorCommand.self, BenchCommand.self,
         ])
 
     static func main() async {

@@ -37,4 +37,26 @@ enum EngineProgram {
         execv(path, pointers)
         throw AccrueError(.unavailable, while: operation, String(cString: strerror(errno)), hint: "check that \(path) runs on this machine")
     }
+
+    /// Runs the engine and returns what it prints.
+    /// - Throws: `notFound` when it is not there; `engine` when it fails, with its own words.
+    static func output(_ arguments: [String]) throws(AccrueError) -> Data {
+        let operation = "running accrue-engine \(arguments.joined(separator: " "))"
+        let process = Process(), output = Pipe(), errors = Pipe()
+        process.executableURL = URL(fileURLWithPath: try path())
+        process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { _, added in added }
+        process.standardInput = FileHandle.nullDevice
+        process.standardOutput = output
+        process.standardError = errors
+        do { try process.run() } catch { throw AccrueError(.unavailable, while: operation, "\(error)", hint: "check that accrue-engine runs on this machine") }
+        // What is asked for here fits a pipe's buffer, so reading one after the other cannot block it.
+        let printed = output.fileHandleForReading.readDataToEndOfFile()
+        let complaint = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+        process.waitUntilExit()
+        guard process.terminationReason == .exit, process.terminationStatus == 0 else {
+            throw AccrueError(.engine, while: operation, complaint.isEmpty ? "it failed" : complaint, hint: "run it by hand; its libraries may be missing")
+        }
+        return printed
+    }
 }

@@ -44,7 +44,7 @@ struct ConnectionTests {
         #expect(outcome.state == .setAside && outcome.reason == "poison" && waits == 2)
     }
 
-    @Test("chunks and events come page by page, without a gap")
+    @Test("chunks, versions and events come page by page, without a gap")
     func pages() async throws {
         let end = try ClusterEnd { (message) throws(AccrueError) in
             switch message.known {
@@ -54,9 +54,16 @@ struct ConnectionTests {
                     ChunkRecord(position: $0, chunk: .init(identity: ContentHash(of: Data()), key: nil, rows: 1, bytes: 1), state: .waiting)
                 }
                 return try .reply(message.id, encoding: ChunkListing(chunks: records, more: after + 2 < 5))
+            case .posteriorList:
+                let first = try message.read(PosteriorsQuery.self).after.map { $0 + 1 } ?? 0
+                let records = (first...min(first + 1, 4)).map {
+                    PosteriorRecord(
+                        pipeline: "p", incarnation: "i", version: $0, hash: ContentHash(of: Data()), bytes: 0, through: 0, absorbedChunks: 0, absorbedRows: 0, createdAtMs: 0)
+                }
+                return try .reply(message.id, encoding: PosteriorListing(versions: records, more: first + 1 < 4))
             case .events:
                 let query = try message.read(EventsQuery.self)
-                let last = min(query.after + (query.limit ?? 1), 1_234)
+                let last = min(query.after + min(query.limit ?? 1, 500), 1_234)
                 let events = query.after >= last ? [] : (query.after + 1...last).map { EventRecord(number: $0, atMs: 0, pipeline: nil, kind: "version", text: "") }
                 return try .reply(message.id, encoding: EventListing(events: events))
             default: return nil
@@ -66,6 +73,9 @@ struct ConnectionTests {
         var positions: [Int] = []
         try await connection.chunks("p") { positions += $0.chunks.map(\.position) }
         #expect(positions == Array(1...5))
+        var versions: [Int] = []
+        try await connection.versions(of: "p") { versions += $0.versions.map(\.version) }
+        #expect(versions == Array(0...4))
         #expect(try await connection.events(after: 100).map(\.number) == Array(101...1_234))
     }
 

@@ -15,10 +15,14 @@ struct Program {
         return (bundle as NSString).deletingLastPathComponent
     }()
 
-    static func path(_ name: String) -> String { "\(directory)/\(name)" }
+    static func path(_ name: String) -> String { name.hasPrefix("/") ? name : "\(directory)/\(name)" }
     static func exists(_ name: String) -> Bool { FileManager.default.isExecutableFile(atPath: path(name)) }
 
-    static func run(_ name: String, _ arguments: [String], environment: [String: String] = [:]) throws -> Result {
+    static func run(_ name: String, _ arguments: [String], environment: [String: String] = [:]) async throws -> Result {
+        try await onOwnThread { try runAndWait(name, arguments, environment) }
+    }
+
+    private static func runAndWait(_ name: String, _ arguments: [String], _ environment: [String: String]) throws -> Result {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: path(name))
         process.arguments = arguments

@@ -1,19 +1,25 @@
 import AccrueCore
 import Foundation
 
-/// A built program that runs until it is told to end; its standard error is read line by line.
-final class RunningProgram {
+/// A built program that runs until it is told to end; one of its outputs is read line by line. Used by one test, one call at a time.
+final class RunningProgram: @unchecked Sendable {
+    enum Output { case standard, errors }
+
     private let process = Process()
     private let input = Pipe()
-    private let errors = Pipe()
+    private let pipe = Pipe()
     private var rest = Data()
 
-    init(_ name: String, _ arguments: [String]) throws {
+    /// - Parameter other: where the output that is not read goes.
+    init(
+        _ name: String, _ arguments: [String], reading output: Output = .errors, other: FileHandle = .nullDevice, environment: [String: String] = [:]
+    ) throws {
         process.executableURL = URL(fileURLWithPath: Program.path(name))
         process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { _, given in given }
         process.standardInput = input
-        process.standardError = errors
-        process.standardOutput = FileHandle.nullDevice
+        process.standardOutput = output == .standard ? pipe : other
+        process.standardError = output == .errors ? pipe : other
         try process.run()
     }
 
@@ -21,9 +27,13 @@ final class RunningProgram {
 
     var identifier: Int32 { process.processIdentifier }
 
-    /// The next line of standard error that is meant; waits for it.
+    /// The next line that is meant; waits for it.
     /// - Throws: `notFound`, with what was said instead, when the program ended.
-    func line(where isMeant: (String) -> Bool) throws -> String {
+    func line(where isMeant: @escaping @Sendable (String) -> Bool = { _ in true }) async throws -> String {
+        try await onOwnThread { try self.nextLine(isMeant) }
+    }
+
+    private func nextLine(_ isMeant: (String) -> Bool) throws -> String {
         var seen: [String] = []
         while true {
             while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
@@ -32,7 +42,7 @@ final class RunningProgram {
                 if isMeant(line) { return line }
                 seen.append(line)
             }
-            let more = errors.fileHandleForReading.availableData
+            let more = pipe.fileHandleForReading.availableData
             guard !more.isEmpty else { throw AccrueError(.notFound, while: "waiting for a line", seen.joined(separator: "\n")) }
             rest.append(more)
         }
@@ -43,7 +53,13 @@ final class RunningProgram {
     func closeInput() { try? input.fileHandleForWriting.close() }
 
     /// The exit code; waits for the end.
-    func status() -> Int32 {
+    func status() async throws -> Int32 {
+        try await onOwnThread { self.waitForEnd() }
+    }
+
+    /// The same, blocking this thread.
+    @discardableResult
+    func waitForEnd() -> Int32 {
         process.waitUntilExit()
         return process.terminationReason == .exit ? process.terminationStatus : -process.terminationStatus
     }

@@ -1,4 +1,5 @@
 import AccrueCore
+import AccrueTesting
 import AccrueWire
 import Foundation
 import Synchronization
@@ -152,26 +153,8 @@ struct SocketTests {
         let seen = Counter()
         let bound = try Self.echo(loop, "server", at: Self.endpoint(), seen: seen)
         let attacker = try RawDealer(bound)
-        var state: UInt64 = 0x9E37_79B9
-        func random(_ bound: Int) -> Int {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return Int(state >> 33) % bound
-        }
-        func bytes(_ count: Int) -> Data { Data((0..<count).map { _ in UInt8(random(256)) }) }
-        let starts = [Data("accrue/1".utf8), Data("accrue/2".utf8), Data(), bytes(8)]
-        for number in 0..<10_000 {
-            var frames: [Data] = []
-            for index in 0..<(1 + random(20)) {
-                switch (index, random(4)) {
-                case (0, _): frames.append(starts[random(4)])
-                case (1, 0): frames.append(Data("push".utf8))
-                case (2, 0): frames.append(Data(#"{"id":"\#(number)","offset":1e400}"#.utf8))
-                case (2, 1): frames.append(Data(repeating: UInt8(ascii: "["), count: random(3_000)))
-                default: frames.append(bytes(random(200)))
-                }
-            }
-            attacker.send(frames)
-        }
+        var messages = HostileMessages(seed: 0x9E37_79B9, verbs: ["push", "status"])
+        for _ in 0..<10_000 { attacker.send(messages.next()) }
         attacker.send([Data("accrue/1".utf8), Data("status".utf8), Data("{}".utf8), Data(count: Limits.frameBytesMax + 1)])
         let requester = try Requester(loop, name: "client", to: bound)
         #expect(try await requester.request(Message(.status, ["x": 1])).header["x"] == 1)

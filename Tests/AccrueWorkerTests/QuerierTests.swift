@@ -92,7 +92,7 @@ struct QuerierTests {
         let tensors = ["x": TensorBytes([UInt8](repeating: 7, count: 9 << 20), shape: [9 << 20])]
         let frames = try QueryDesk.frames(tensors, while: "testing")
         #expect(frames.count == 3 && frames.allSatisfy { $0.count <= Limits.frameBytesMax })
-        #expect(try Safetensors.decode(Data(frames.joined())).tensors == tensors)
+        #expect(try Safetensors.decode(Message(.reply, payload: frames).joinedPayload).tensors == tensors)
         #expect(try QueryDesk.frames([:], while: "testing").isEmpty)
         let tooLarge = ["x": TensorBytes(dtype: .u8, shape: [60 << 20], data: Data(count: 60 << 20))]
         #expect(throws: AccrueError.self) { try QueryDesk.frames(tooLarge, while: "testing") }

@@ -17,6 +17,8 @@ struct SpoolTests {
         }
         deinit { try? FileManager.default.removeItem(atPath: path) }
 
+        func segment(_ index: Int = 0) throws -> URL { URL(fileURLWithPath: path + "/" + (try segments[index])) }
+
         func open(segmentBytesMax: Int = 64 << 20) throws -> Spool {
             try Spool(folder: path, segmentBytesMax: segmentBytesMax) { line in
                 self.reports.withLock { $0.append(line) }

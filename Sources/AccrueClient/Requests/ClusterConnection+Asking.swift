@@ -32,7 +32,10 @@ extension ClusterConnection {
     public func resume(_ name: String) async throws(AccrueError) { _ = try await ask(.pipelineResume, PipelineName(pipeline: name), as: Nothing.self) }
 
     /// Ends the open round, if it has chunks.
-    public func flush(_ name: String) async throws(AccrueError) -> Flushed { try await ask(.flush, PipelineName(pipeline: name)) }
+    /// - Parameter isPatient: whether to wait for a coordinator that is being started anew, as pushes do.
+    public func flush(_ name: String, isPatient: Bool = false) async throws(AccrueError) -> Flushed {
+        try await ask(.flush, PipelineName(pipeline: name), timeoutMs: isPatient ? patienceMs : Patience.askMs)
+    }
 
     /// The chunks of a pipeline's log, in order, page by page.
     public func chunks(_ name: String, state: ChunkState? = nil, page: (ChunkListing) -> Void) async throws(AccrueError) {
@@ -57,9 +60,15 @@ extension ClusterConnection {
         try await ask(.chunksSetAside, ChunkPositions(pipeline: name, positions: positions, reason: reason), as: PositionsReply.self).positions
     }
 
-    /// The versions of a posterior, oldest first.
-    public func versions(of name: String) async throws(AccrueError) -> [PosteriorRecord] {
-        try await ask(.posteriorList, PipelineName(pipeline: name), as: PosteriorListing.self).versions
+    /// The versions of a posterior, oldest first, page by page; without the sums of their scores.
+    public func versions(of name: String, page: (PosteriorListing) -> Void) async throws(AccrueError) {
+        var query = PosteriorsQuery(pipeline: name)
+        while true {
+            let listing: PosteriorListing = try await ask(.posteriorList, query)
+            page(listing)
+            guard listing.more, let last = listing.versions.last else { return }
+            query.after = last.version
+        }
     }
 
     /// - Parameter version: nil: the newest.

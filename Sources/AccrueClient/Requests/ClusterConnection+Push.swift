@@ -59,33 +59,8 @@ extension ClusterConnection {
     ) async throws(AccrueError) {
         // Producers that start together do not all begin with the same worker.
         let start = Int.random(in: 0..<1_024)
-        let failure = await withTaskGroup(of: (Int, Result<Acknowledgement, AccrueError>).self) { group -> AccrueError? in
-            var next = 0, told = 0
-            var early: [Int: Acknowledgement] = [:]
-            var failure: AccrueError?
-            func launch() {
-                let index = next
-                next += 1
-                group.addTask {
-                    do throws(AccrueError) {
-                        return (index, .success(try await self.push(try chunk(index), to: pipeline, turn: start + index)))
-                    } catch { return (index, .failure(error)) }
-                }
-            }
-            while next < min(count, max(1, window)) { launch() }
-            for await (index, result) in group {
-                switch result {
-                case .success(let acknowledgement): early[index] = acknowledgement
-                case .failure(let error): failure = failure ?? error
-                }
-                while let acknowledgement = early.removeValue(forKey: told) {
-                    acknowledged(told, acknowledgement)
-                    told += 1
-                }
-                if failure == nil, next < count { launch() }
-            }
-            return failure
-        }
-        if let failure { throw failure }
+        try await windowed(count: count, window: window) { index throws(AccrueError) in
+            try await self.push(try chunk(index), to: pipeline, turn: start + index)
+        } each: { acknowledged($0, $1) }
     }
 }

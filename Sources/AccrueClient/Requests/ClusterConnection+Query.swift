@@ -59,18 +59,27 @@ extension ClusterConnection {
     ///   - rows: the question's tensors; its `content.tensors` are not used.
     ///   - answered: told how many rows have been answered.
     public func query(_ question: PosteriorQuestion, rows: TensorRows, answered: (Int) -> Void = { _ in }) async throws(AccrueError) -> PosteriorAnswer {
-        var question = question
-        var parts: [PosteriorAnswer] = []
-        for range in rows.ranges(perRange: rows.rows(inBytes: Self.partBytesMax, atMost: Self.partRowsMax)) {
-            question.content.tensors = rows.tensors(range)
-            let answer = try await query(question)
-            question.at = answer.reply.version
+        let ranges = rows.ranges(perRange: rows.rows(inBytes: Self.partBytesMax, atMost: Self.partRowsMax))
+        @Sendable func part(_ index: Int, at version: Int?) async throws(AccrueError) -> PosteriorAnswer {
+            var part = question
+            part.content.tensors = rows.tensors(ranges[index])
+            part.at = version
+            return try await query(part)
+        }
+        var parts = [try await part(0, at: question.at)]
+        answered(ranges[0].upperBound)
+        let version = parts[0].reply.version
+        try await windowed(count: ranges.count - 1, window: Self.partsInFlight * max(1, endpoints.query.count)) { index throws(AccrueError) in
+            try await part(index + 1, at: version)
+        } each: { index, answer in
             parts.append(answer)
-            answered(range.upperBound)
+            answered(ranges[index + 1].upperBound)
         }
         return try PosteriorAnswer.joined(parts, while: "asking pipeline '\(question.pipeline)' to '\(question.content.verb)'")
     }
 
     private static let partBytesMax = 4 << 20
     private static let partRowsMax = 1_000
+    /// Parts that one querier works on at a time.
+    private static let partsInFlight = 2
 }

@@ -25,8 +25,8 @@ extension ClusterConnection {
         var events: [EventRecord] = []
         while true {
             let page = try await ask(.events, EventsQuery(after: events.last?.number ?? number, limit: Limits.pageItemsMax), as: EventListing.self).events
+            if page.isEmpty { return events }
             events += page
-            if page.count < Limits.pageItemsMax { return events }
         }
     }
 

@@ -5,8 +5,12 @@ import AccrueWire
 // What changes truth: each pipeline's changes one after the other.
 extension Coordinator {
     mutating func announce(_ announce: Announce, _ asker: Asker, at now: Moment) throws(AccrueError) {
-        let name = try session(announce.worker, asker)
         let operation = "appending a chunk to pipeline '\(announce.pipeline)'"
+        let name: String
+        do { name = try session(announce.worker, asker) } catch {
+            // Not `notFound`: a worker gives up the bytes of what is never to be in the log, and this chunk may be in it already.
+            throw AccrueError(.unavailable, while: operation, error.problem, hint: error.hint, retryAfterMs: 500)
+        }
         guard let pipeline = pipelines[announce.incarnation], pipeline.name == announce.pipeline else {
             throw AccrueError(.notFound, while: operation, "there is no such pipeline", hint: "see 'accrue pipeline list', or apply it first")
         }
@@ -17,7 +21,7 @@ extension Coordinator {
                 .unavailable, while: operation, "\(waiting) chunks wait to be learned; at most \(waitingMax) may",
                 hint: "wait, or find out why it does not learn with 'accrue status'", retryAfterMs: 1_000)
         }
-        sessions[name]?.told.insert(.init(incarnation: announce.incarnation, identity: announce.chunk.identity))
+        sessions[name]?.told?.insert(.init(incarnation: announce.incarnation, identity: announce.chunk.identity))
         pipelines[announce.incarnation]?.changes.add(
             .append([(AnnouncedChunk(announce.chunk, worker: name), .announcement(asker, worker: name))]))
         startChange(announce.incarnation, at: now)
@@ -134,6 +138,9 @@ extension Coordinator {
             hint(.pipeline, name)
             if let asker, let pipeline = pipelines[incarnation] { reply(asker, record(pipeline)) }
         case (.delete(let asker), .done): deleted(incarnation, asker, at: now)
+        case (.publish(let version), .refused(let error)):
+            // Learning it again would come to the same; a person must look.
+            pipelines[incarnation]?.changes.add(.pause("the store refuses version \(version.version): \(error.problem)", nil))
         case (_, .refused(let error)): refused(change, error)
         default: break
         }
@@ -182,7 +189,7 @@ extension Coordinator {
         names[pipeline.name] = nil
         let gone = AccrueError(.notFound, while: "changing pipeline '\(pipeline.name)'", "it was deleted just now")
         for change in pipeline.changes.waiting { refused(change, gone) }
-        for (waiter, awaited) in awaiting where awaited.incarnation == incarnation {
+        for waiter in waiters(where: { $0.incarnation == incarnation }) {
             awaiting[waiter] = nil
             refuse(waiter, gone)
         }
@@ -201,7 +208,8 @@ extension Coordinator {
             for chunk in chunks {
                 switch chunk.origin {
                 case .announcement(let asker, _): refuse(asker, error)
-                case .inventory(let page, let item, _): verdict(.drop, page: page, item: item)
+                // Only what can never be learned may go.
+                case .inventory(let page, let item, _): verdict(error.code == .notFound ? .drop : .keep, page: page, item: item)
                 }
             }
         case .cut(let asker), .setAside(_, _, let asker), .pause(_, let asker): if let asker { refuse(asker, error) }

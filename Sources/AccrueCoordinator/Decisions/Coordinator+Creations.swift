@@ -52,7 +52,7 @@ extension Coordinator {
     }
 
     mutating func initialFailed(_ lease: LeaseIdentity, _ error: AccrueError) {
-        guard let creation = creations[lease.pipeline], creation.incarnation == lease.incarnation else { return }
+        guard let creation = creations[lease.pipeline], creation.incarnation == lease.incarnation, creation.state == nil else { return }
         end(creation, error)
     }
 
@@ -63,7 +63,7 @@ extension Coordinator {
             return
         }
         creations[name] = nil
-        _ = leases.forget(incarnation: creation.incarnation)
+        cancelLeases(creation.incarnation)
         let first = VersionRecord(version: 0, state: state, bytes: bytes, through: 0, absorbedChunks: 0, absorbedRows: 0, createdAtMs: now.wallMs)
         pipelines[creation.incarnation] = PipelineLearning(
             declaration: creation.declaration, incarnation: creation.incarnation, phases: phases, versions: [first], at: now)
@@ -71,7 +71,7 @@ extension Coordinator {
         note("applied", name, "the pipeline learns by \(creation.declaration.method)", at: now)
         hint(.pipeline, name)
         let applied = Applied(name: name, incarnation: creation.incarnation, version: 0)
-        for asker in creation.askers { reply(asker, applied) }
+        for asker in creation.askers.sorted() { reply(asker, applied) }
     }
 
     /// Nobody is there to make version 0: those who asked are told to ask again.
@@ -84,8 +84,8 @@ extension Coordinator {
 
     private mutating func end(_ creation: Creation, _ error: AccrueError) {
         creations[creation.declaration.name] = nil
-        _ = leases.forget(incarnation: creation.incarnation)
-        for asker in creation.askers { refuse(asker, error) }
+        cancelLeases(creation.incarnation)
+        for asker in creation.askers.sorted() { refuse(asker, error) }
     }
 
     private static func differs(_ operation: String) -> AccrueError {

@@ -108,7 +108,7 @@ extension Coordinator {
             leases.postpone(lease, at: now.monotonic, timing)
             note("leaseLost", lease.pipeline, "\(Self.name(lease)) on worker '\(name)': \(failed.error.problem)", at: now)
         case .method:
-            guard let error = leases.methodFailed(lease, on: name, failed.error) else {
+            guard let error = leases.methodFailed(lease, on: name, asker, failed.error) else {
                 return note("leaseLost", lease.pipeline, "\(Self.name(lease)) failed and is tried once more: \(failed.error.problem)", at: now)
             }
             setAside(error, lease)

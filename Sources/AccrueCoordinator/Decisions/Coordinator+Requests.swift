@@ -103,8 +103,8 @@ extension Coordinator {
     /// Chunks of a pipeline have been absorbed or set aside.
     mutating func answerAwaiting(_ incarnation: String) {
         guard let pipeline = pipelines[incarnation] else { return }
-        for (asker, awaited) in awaiting where awaited.incarnation == incarnation {
-            guard let answer = self.awaited(pipeline, awaited.position) else { continue }
+        for asker in waiters(where: { $0.incarnation == incarnation }) {
+            guard let position = awaiting[asker]?.position, let answer = awaited(pipeline, position) else { continue }
             awaiting[asker] = nil
             reply(asker, answer)
         }
@@ -112,9 +112,11 @@ extension Coordinator {
 
     /// Those who have waited long enough are told that they must wait on.
     mutating func endAwaiting(_ now: Moment) {
-        for (asker, awaited) in awaiting where awaited.deadline <= now.monotonic {
+        for asker in waiters(where: { $0.deadline <= now.monotonic }) {
             awaiting[asker] = nil
             reply(asker, Awaited(state: .waiting))
         }
     }
+
+    func waiters(where concerns: (Awaiting) -> Bool) -> [Asker] { awaiting.filter { concerns($0.value) }.keys.sorted() }
 }

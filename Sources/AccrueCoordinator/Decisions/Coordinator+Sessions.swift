@@ -83,7 +83,7 @@ extension Coordinator {
         var verdicts: [InventoryVerdict?] = []
         var touched: Set<String> = []
         for (index, item) in inventory.items.enumerated() {
-            sessions[name]?.told.insert(.init(incarnation: item.incarnation, identity: item.chunk.identity))
+            sessions[name]?.told?.insert(.init(incarnation: item.incarnation, identity: item.chunk.identity))
             guard let pipeline = pipelines[item.incarnation] else {
                 verdicts.append(.drop)
                 continue
@@ -126,7 +126,7 @@ extension Coordinator {
                 pipelines[incarnation]?.holders[identity]?.remove(name)
             }
         }
-        sessions[name]?.told = []
+        sessions[name]?.told = nil
     }
 
     /// Processes that have been silent for too long are given up.
@@ -149,7 +149,13 @@ extension Coordinator {
         guard leases.end(lease, of: worker) else { return }
         note("leaseLost", lease.pipeline, "\(Self.name(lease)) was with worker '\(worker)': \(how)", at: now)
         let deaths = leases.died(lease)
-        guard deaths >= timing.deathsMax, let pipeline = pipelines[lease.incarnation], pipeline.paused == nil else { return }
+        guard deaths >= timing.deathsMax else { return }
+        if lease.phase == .initial {
+            let error = AccrueError(
+                .engine, while: "applying pipeline '\(lease.pipeline)'", "\(deaths) worker processes ended while they made version 0", hint: "see the workers' logs, then apply it again")
+            return initialFailed(lease, error)
+        }
+        guard let pipeline = pipelines[lease.incarnation], pipeline.paused == nil else { return }
         let positions = pipeline.round?.positions(of: Piece(phase: lease.phase, sweep: lease.sweep, shard: lease.shard)) ?? []
         let reason =
             "\(deaths) worker processes ended during \(Self.name(lease)), which reads the chunks at positions \(positions.map(String.init).joined(separator: ", ")); "
@@ -159,7 +165,7 @@ extension Coordinator {
     }
 
     static func name(_ lease: LeaseIdentity) -> String {
-        let part = lease.phase == .fit || lease.phase == .statistics ? " of shard \(lease.shard)" : lease.phase == .score ? " of chunk \(lease.shard)" : ""
+        let part = lease.phase == .fit || lease.phase == .statistics ? " of shard \(lease.shard)" : lease.phase == .score ? " of part \(lease.shard)" : ""
         return "\(lease.phase.rawValue)\(part) for version \(lease.version) of pipeline '\(lease.pipeline)'"
     }
 }

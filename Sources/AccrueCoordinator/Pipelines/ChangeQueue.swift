@@ -3,9 +3,12 @@ import AccrueStore
 import AccrueWire
 
 /// Who asked, and under which id: where an answer goes that cannot be given at once.
-struct Asker: Hashable, Sendable {
+struct Asker: Hashable, Comparable, Sendable {
     var peer: Peer
     var id: String?
+
+    /// Any fixed order, so that what is sent does not depend on where a dictionary puts its keys.
+    static func < (left: Asker, right: Asker) -> Bool { (left.peer.description, left.id ?? "") < (right.peer.description, right.id ?? "") }
 }
 
 /// Changes of one pipeline's truth that wait their turn: one is with the store at a time, so that each is decided on what the one before left.

@@ -15,6 +15,7 @@ struct PipelineLearning: Sendable {
     var round: RoundProgress?
     /// The version of the round is on its way to the store.
     var isPublishing = false
+    /// Counts the tries at the version after the newest, also over rounds that were emptied: no two tries have the same leases.
     private var attempt = 0
     /// Since when the round lacks rows that no live worker holds.
     var lackingSince: Moment?
@@ -64,7 +65,6 @@ struct PipelineLearning: Sendable {
         while round == nil, !isPublishing, paused == nil, let stretch = log.nextStretch {
             if stretch.chunks.isEmpty {
                 log.pass(through: stretch.through)
-                attempt = 0
                 continue
             }
             round = RoundProgress(

@@ -35,6 +35,8 @@ public struct CoordinatorService: Sendable {
         }
         // The last answers are in libzmq's hands; it may take a moment to send them.
         loop.stop(lingerMs: 500)
+        // Whoever comes now finds nobody at once, instead of waiting for an answer.
+        unlink(String(settings.localControl.dropFirst("ipc://".count)))
     }
 
     private func serve(

@@ -14,8 +14,8 @@ struct LeaseBook: Sendable {
     private var notBefore: [LeaseIdentity: MonotonicTime] = [:]
     private var failures: [LeaseIdentity: Int] = [:]
     private var deaths: [LeaseIdentity: Int] = [:]
-    /// The first worker on which the method itself failed, and its error: a second worker must confirm it.
-    private var methodErrors: [LeaseIdentity: (worker: String, error: AccrueError)] = [:]
+    /// The first worker on which the method itself failed, the message that said so, and the error: a second run must confirm it.
+    private var methodErrors: [LeaseIdentity: (worker: String, message: Asker, error: AccrueError)] = [:]
 
     mutating func give(_ lease: LeaseIdentity, to worker: String, at now: MonotonicTime) { held[lease] = Held(worker: worker, movedAt: now) }
 
@@ -55,10 +55,11 @@ struct LeaseBook: Sendable {
     mutating func forgive(_ lease: LeaseIdentity) { if let count = deaths[lease] { deaths[lease] = max(0, count - 1) } }
 
     /// Notes an error of the method.
-    /// - Returns: the error of the first worker when this one confirms it.
-    mutating func methodFailed(_ lease: LeaseIdentity, on worker: String, _ error: AccrueError) -> AccrueError? {
-        if let first = methodErrors[lease] { return first.error }
-        methodErrors[lease] = (worker, error)
+    /// - Parameter message: the same message again confirms nothing.
+    /// - Returns: the first error when this one confirms it.
+    mutating func methodFailed(_ lease: LeaseIdentity, on worker: String, _ message: Asker, _ error: AccrueError) -> AccrueError? {
+        if let first = methodErrors[lease] { return first.message == message ? nil : first.error }
+        methodErrors[lease] = (worker, message, error)
         return nil
     }
 

@@ -16,8 +16,9 @@ struct Session: Sendable {
     var step: Int?
     /// The lease it held when it was given up; forgiven when the same process comes back.
     var lostLease: LeaseIdentity?
-    /// Contents that it told of since it said hello; an inventory that lacks others takes them away.
-    var told: Set<ContentHashOf> = []
+    /// Contents that it told of since it said hello; an inventory that lacks others takes them away. Nil once that is done: a page that comes
+    /// again says nothing of what was pushed since.
+    var told: Set<ContentHashOf>? = []
 
     struct ContentHashOf: Hashable, Sendable {
         var incarnation: String

@@ -6,11 +6,13 @@ extension Requester {
     ///
     /// The answer that completes the transfer is the one without `complete: false`. When the other side forgot the first pieces (it was restarted),
     /// all are sent again.
-    /// - Parameter piece: the message for the bytes at an offset, with them as payload.
+    /// - Parameters:
+    ///   - progress: called after each piece.
+    ///   - piece: the message for the bytes at an offset, with them as payload.
     /// - Returns: the answer that completed the transfer.
     /// - Throws: the error of a refusal; `unavailable` when the other side does not answer or never has all.
     public func upload(
-        _ bytes: Data, timeoutMs: Int = 60_000, piece: @Sendable (_ offset: Int, _ payload: Data) throws(AccrueError) -> Message
+        _ bytes: Data, timeoutMs: Int = 60_000, progress: () -> Void = {}, piece: @Sendable (_ offset: Int, _ payload: Data) throws(AccrueError) -> Message
     ) async throws(AccrueError) -> Message {
         var offsets: [(offset: Int, message: Message)] = []
         for offset in stride(from: 0, to: max(1, bytes.count), by: Limits.pieceBytesMax) {
@@ -20,6 +22,7 @@ extension Requester {
         for _ in 0..<3 {
             var complete: Message?
             try await windowed(offsets.map(\.message), timeoutMs: timeoutMs) { _, answer in
+                progress()
                 if answer.header["complete"]?.bool != false { complete = answer }
                 return complete == nil
             }
@@ -33,10 +36,11 @@ extension Requester {
     /// Fetches bytes in pieces.
     /// - Parameters:
     ///   - expecting: the SHA-256 that the bytes must have.
+    ///   - progress: called after each piece.
     ///   - range: the message that asks for `length` bytes at `offset`; answered with a `RangeReply` and one payload frame.
     /// - Throws: the error of a refusal; `corrupt` when the bytes are not those of the hash; `limitExceeded` for more than `bytesMax`.
     public func download(
-        bytesMax: Int, expecting hash: ContentHash?, timeoutMs: Int = 60_000,
+        bytesMax: Int, expecting hash: ContentHash?, timeoutMs: Int = 60_000, progress: () -> Void = {},
         range: @Sendable (_ offset: Int, _ length: Int) throws(AccrueError) -> Message
     ) async throws(AccrueError) -> Data {
         let operation = "fetching \(hash.map(\.short) ?? "bytes") from \(endpoint)"
@@ -51,7 +55,9 @@ extension Requester {
             messages.append(try range(offset, min(Limits.pieceBytesMax, total - offset)))
             pieces.append(Data())
         }
+        progress()
         try await windowed(messages, timeoutMs: timeoutMs) { index, answer in
+            progress()
             pieces[index + 1] = answer.payload.first ?? Data()
             return true
         }
@@ -63,26 +69,28 @@ extension Requester {
     }
 
     /// Puts a blob at the coordinator.
-    public func putBlob(_ bytes: Data, kind: BlobPut.Kind, timeoutMs: Int = 60_000) async throws(AccrueError) -> ContentHash {
+    public func putBlob(_ bytes: Data, kind: BlobPut.Kind, timeoutMs: Int = 60_000, progress: () -> Void = {}) async throws(AccrueError) -> ContentHash {
         let hash = ContentHash(of: bytes)
         let total = bytes.count
-        _ = try await upload(bytes, timeoutMs: timeoutMs) { offset, payload throws(AccrueError) in
+        _ = try await upload(bytes, timeoutMs: timeoutMs, progress: progress) { offset, payload throws(AccrueError) in
             try Message(.blobPut, encoding: BlobPut(hash: hash, kind: kind, offset: offset, totalBytes: total), payload: [payload])
         }
         return hash
     }
 
     /// Fetches a blob from the coordinator.
-    public func getBlob(_ hash: ContentHash, timeoutMs: Int = 60_000) async throws(AccrueError) -> Data {
-        try await download(bytesMax: Limits.blobBytesMax, expecting: hash, timeoutMs: timeoutMs) { offset, length throws(AccrueError) in
+    public func getBlob(_ hash: ContentHash, timeoutMs: Int = 60_000, progress: () -> Void = {}) async throws(AccrueError) -> Data {
+        try await download(bytesMax: Limits.blobBytesMax, expecting: hash, timeoutMs: timeoutMs, progress: progress) { offset, length throws(AccrueError) in
             try Message(.blobGet, encoding: BlobGet(hash: hash, offset: offset, length: length))
         }
     }
 
     /// Fetches a chunk's safetensors bytes from the worker at this requester's endpoint. Their identity is the caller's to check: it is over the
     /// content, not over these bytes.
-    public func fetchChunk(_ identity: ContentHash, incarnation: String, timeoutMs: Int = 60_000) async throws(AccrueError) -> Data {
-        try await download(bytesMax: Limits.chunkBytesMax, expecting: nil, timeoutMs: timeoutMs) { offset, length throws(AccrueError) in
+    public func fetchChunk(
+        _ identity: ContentHash, incarnation: String, timeoutMs: Int = 60_000, progress: () -> Void = {}
+    ) async throws(AccrueError) -> Data {
+        try await download(bytesMax: Limits.chunkBytesMax, expecting: nil, timeoutMs: timeoutMs, progress: progress) { offset, length throws(AccrueError) in
             try Message(.fetch, encoding: Fetch(incarnation: incarnation, identity: identity, offset: offset, length: length))
         }
     }

@@ -19,24 +19,25 @@ final class Ingest: Sendable {
         var id: String
     }
 
-    private struct Shared {
-        var underWay: [Request: Int] = [:]
-        var bytes = 0
-        var isClosed = false
-        var drained: [CheckedContinuation<Void, Never>] = []
-    }
-
     private let worker: String
     private let spool: Spool
     private let pipelines: KnownPipelines
     private let control: Requester
+    private let damaged: @Sendable (SpoolKey, AccrueError) -> Void
     private let send: @Sendable (Message, Peer) -> Void
     private let checking = WorkThreads("ingest")
     private let reading = WorkThreads("fetch")
-    private let shared = Mutex(Shared())
-    private let pieces = Mutex(PieceAssembly(bytesMax: Limits.chunkBytesMax, openBytesMax: 2 * Limits.chunkBytesMax))
+    private let admission = Admission(countMax: requestsMax, bytesMax: bytesMax)
+    /// Bytes of each request.
+    private let underWay = Mutex<[Request: Int]>([:])
+    private let pieces = Mutex(PieceAssembly(bytesMax: Limits.chunkBytesMax, openBytesMax: 2 * Limits.chunkBytesMax, patienceMs: 15_000))
 
-    init(worker: String, spool: Spool, pipelines: KnownPipelines, control: Requester, send: @escaping @Sendable (Message, Peer) -> Void) {
+    /// - Parameter damaged: told of a chunk that the spool does not give as it was pushed.
+    init(
+        worker: String, spool: Spool, pipelines: KnownPipelines, control: Requester, damaged: @escaping @Sendable (SpoolKey, AccrueError) -> Void,
+        send: @escaping @Sendable (Message, Peer) -> Void
+    ) {
+        self.damaged = damaged
         self.worker = worker
         self.spool = spool
         self.pipelines = pipelines
@@ -57,15 +58,9 @@ final class Ingest: Sendable {
             }
             let request = Request(peer: peer, id: id)
             let bytes = message.payload.reduce(0) { $0 + $1.count }
-            let intake = shared.withLock { shared -> Intake? in
-                if shared.isClosed { return .busy }
-                if shared.underWay[request] != nil { return .taken }
-                guard shared.underWay.isEmpty || (shared.bytes + bytes <= Self.bytesMax && shared.underWay.count < Self.requestsMax) else { return .busy }
-                shared.underWay[request] = bytes
-                shared.bytes += bytes
-                return nil
-            }
-            if let intake { return intake }
+            if underWay.withLock({ $0[request] != nil }) { return .taken }
+            guard admission.enter(bytes: bytes) else { return .busy }
+            underWay.withLock { $0[request] = bytes }
             checking.submit { [weak self] in self?.push(message, request, isCurrent: false) }
             return .taken
         case .fetch:
@@ -81,40 +76,11 @@ final class Ingest: Sendable {
     }
 
     /// Refuses pushes from now on, and returns when those under way are answered, or after a while.
-    func close(patienceMs: Int) async {
-        shared.withLock { $0.isClosed = true }
-        await withTaskGroup(of: Void.self) { group in
-            group.addTask { await self.drained() }
-            group.addTask { try? await Task.sleep(for: .milliseconds(patienceMs)) }
-            await group.next()
-            // The other one must end too.
-            self.shared.withLock { shared in
-                for continuation in shared.drained { continuation.resume() }
-                shared.drained = []
-            }
-            group.cancelAll()
-        }
-    }
-
-    private func drained() async {
-        await withCheckedContinuation { continuation in
-            let isEmpty = shared.withLock { shared in
-                if !shared.underWay.isEmpty { shared.drained.append(continuation) }
-                return shared.underWay.isEmpty
-            }
-            if isEmpty { continuation.resume() }
-        }
-    }
+    func close(patienceMs: Int) async { await admission.close(patienceMs: patienceMs) }
 
     private func answer(_ request: Request, _ message: Message) {
         send(message, request.peer)
-        let drained = shared.withLock { shared -> [CheckedContinuation<Void, Never>] in
-            shared.bytes -= shared.underWay.removeValue(forKey: request) ?? 0
-            guard shared.underWay.isEmpty else { return [] }
-            defer { shared.drained = [] }
-            return shared.drained
-        }
-        for continuation in drained { continuation.resume() }
+        if let bytes = underWay.withLock({ $0.removeValue(forKey: request) }) { admission.leave(bytes: bytes) }
     }
 
     private func refuse(_ request: Request, _ error: AccrueError) { answer(request, .refuse(request.id, error)) }
@@ -167,7 +133,7 @@ extension Ingest {
     /// The chunk's bytes; nil while pieces are missing (the piece is answered then).
     private func whole(_ push: Push, _ message: Message, _ request: Request) throws(AccrueError) -> Data? {
         guard let offset = push.offset else {
-            let bytes = message.payload.count == 1 ? message.payload[0] : Data(message.payload.joined())
+            let bytes = message.joinedPayload
             if let hash = push.hash, ContentHash(of: bytes) != hash {
                 throw AccrueError(.corrupt, while: "taking a chunk of pipeline '\(push.pipeline)'", "the bytes do not have the SHA-256 that came with them", hint: "send it again")
             }
@@ -182,7 +148,11 @@ extension Ingest {
             try pieces.add(message.payload[0], offset: offset, totalBytes: total, hash: hash, scope: scope, at: .now())
         }
         switch progress {
-        case .whole(let bytes): return bytes
+        case .whole(let bytes):
+            // From here on the whole is under way, not this piece alone.
+            let piece = underWay.withLock { $0.updateValue(bytes.count, forKey: request) } ?? 0
+            admission.grow(by: bytes.count - piece)
+            return bytes
         case .partial(let received):
             answer(request, try .reply(message.id, encoding: PieceReply(complete: false, received: received)))
             return nil
@@ -205,7 +175,7 @@ extension Ingest {
         spool.append(chunk, incarnation: pipeline.incarnation, bytes: bytes) { [weak self] result in
             guard let self else { return }
             switch result {
-            case .success: announce(chunk, key, pipeline, request)
+            case .success(let stored): announce(chunk, key, pipeline, request, isNew: stored == .written)
             case .failure(let error):
                 spool.unpin(key)
                 refuse(request, error)
@@ -213,7 +183,8 @@ extension Ingest {
         }
     }
 
-    private func announce(_ chunk: LogEntry.Chunk, _ key: SpoolKey, _ pipeline: PipelineRecord, _ request: Request) {
+    /// - Parameter isNew: this push is what brought the chunk to the disk.
+    private func announce(_ chunk: LogEntry.Chunk, _ key: SpoolKey, _ pipeline: PipelineRecord, _ request: Request, isNew: Bool) {
         let announce = Announce(worker: worker, pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, chunk: chunk)
         let message: Message
         do { message = try Message(.announce, encoding: announce) } catch {
@@ -231,25 +202,30 @@ extension Ingest {
             } catch {
                 spool.unpin(key)
                 switch error.code {
-                // Never to be in the log; what was kept for it would come back with the next inventory.
-                case .conflict, .notFound, .invalidInput, .limitExceeded: spool.drop(key, onlyUnknown: true)
-                default: break
+                case .notFound: refuseUnknown(request, error, pipeline)
+                case .conflict, .invalidInput, .limitExceeded:
+                    // Never to be in the log; what was kept for it would come back with the next inventory. What was here before this push may be in
+                    // the log by an earlier one, acknowledged to somebody: only the coordinator says when that may go.
+                    if isNew { spool.drop(key, onlyUnknown: true) }
+                    refuse(request, error)
+                default: refuse(request, error)
                 }
-                if error.code == .notFound { refuseUnknown(request, error, pipeline) } else { refuse(request, error) }
             }
         }
     }
 }
 
 extension Ingest {
-    /// The coordinator does not know the incarnation: the pipeline is gone, or was made anew since this worker last heard.
+    /// The coordinator does not know the incarnation, because the pipeline is gone or was made anew since this worker last heard; or it does not know
+    /// this worker, because it was started anew just now. The chunk stays: the next inventory tells.
     private func refuseUnknown(_ request: Request, _ error: AccrueError, _ old: PipelineRecord) {
         let name = old.declaration.name
-        pipelines.refresh { [weak self] _ in
+        pipelines.refresh { [weak self] failure in
             guard let self else { return }
-            guard let now = pipelines[name], now.incarnation != old.incarnation else { return refuse(request, error) }
-            let retry = AccrueError(
-                .unavailable, while: "taking a chunk of pipeline '\(name)'", "the pipeline was deleted and made anew just now", hint: "send it again", retryAfterMs: 50)
+            if let failure { return refuse(request, failure) }
+            guard let now = pipelines[name] else { return refuse(request, error) }
+            let problem = now.incarnation == old.incarnation ? "this worker is just joining the coordinator" : "the pipeline was deleted and made anew just now"
+            let retry = AccrueError(.unavailable, while: "taking a chunk of pipeline '\(name)'", problem, hint: "send it again", retryAfterMs: 300)
             refuse(request, retry)
         }
     }
@@ -266,6 +242,13 @@ extension Ingest {
                 throw AccrueError(
                     .invalidInput, while: "reading chunk \(fetch.identity.short)", "\(fetch.length) bytes at \(fetch.offset) of \(total)",
                     hint: "ask for at most \(Limits.pieceBytesMax) bytes inside the chunk")
+            }
+            // Who fetches begins here, and is told at once when it is not worth going on.
+            if fetch.offset == 0 {
+                do { try spool.check(key) } catch {
+                    if error.code == .corrupt { damaged(key, error) }
+                    throw error
+                }
             }
             let bytes = try spool.bytes(of: key, range: fetch.offset..<min(total, fetch.offset + fetch.length))
             send(try .reply(message.id, encoding: RangeReply(totalBytes: total), payload: [bytes]), peer)

@@ -138,7 +138,11 @@ final class Learner: Sendable {
         var given = waiting
         if let running, !running.isCancelled.exchange(true, ordering: .relaxed) { given.append(running.lease) }
         let error = AccrueError(.unavailable, while: "working on a lease", "the worker is stopping", hint: "give it to another worker")
-        for lease in given { await say(.failed, LeaseFailed(worker: worker, lease: lease, kind: .environment, error: error), timeoutMs: 1_000) }
+        await withDiscardingTaskGroup { group in
+            for lease in given {
+                group.addTask { await self.say(.failed, LeaseFailed(worker: self.worker, lease: lease, kind: .environment, error: error), timeoutMs: 1_000) }
+            }
+        }
         arrived.finish()
     }
 
@@ -163,8 +167,7 @@ final class Learner: Sendable {
             let made = try product.get()
             kind = .environment
             var hash: ContentHash?
-            if let blob = made.blob, let blobKind = made.kind { hash = try await gathering.put(blob, kind: blobKind) }
-            running.step()
+            if let blob = made.blob, let blobKind = made.kind { hash = try await gathering.put(blob, kind: blobKind) { running.step() } }
             let done = LeaseDone(worker: worker, lease: task.identity, blob: hash, score: made.score, report: made.report, phases: made.phases)
             await say(.done, done, timeoutMs: 30_000)
         } catch {

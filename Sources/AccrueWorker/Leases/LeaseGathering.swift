@@ -13,6 +13,7 @@ final class LeaseGathering: Sendable {
     private let loop: SocketLoop
     private let bulk: @Sendable () throws(AccrueError) -> Requester
     private let threads: WorkThreads
+    private let damaged: @Sendable (SpoolKey, AccrueError) -> Void
     private let blobs = RecentlyUsed<ContentHash, Data>(costMax: cacheBytesMax)
     private let chunks = RecentlyUsed<SpoolKey, Rows>(costMax: cacheBytesMax)
     private struct Peers {
@@ -21,8 +22,14 @@ final class LeaseGathering: Sendable {
     }
     private let peers = Mutex(Peers())
 
-    /// - Parameter threads: where bytes are decoded and checked.
-    init(spool: Spool, loop: SocketLoop, threads: WorkThreads, bulk: @escaping @Sendable () throws(AccrueError) -> Requester) {
+    /// - Parameters:
+    ///   - threads: where bytes are decoded and checked.
+    ///   - damaged: told of a chunk that the own spool does not give as it was pushed.
+    init(
+        spool: Spool, loop: SocketLoop, threads: WorkThreads, damaged: @escaping @Sendable (SpoolKey, AccrueError) -> Void,
+        bulk: @escaping @Sendable () throws(AccrueError) -> Requester
+    ) {
+        self.damaged = damaged
         self.spool = spool
         self.loop = loop
         self.threads = threads
@@ -33,14 +40,13 @@ final class LeaseGathering: Sendable {
     /// - Throws: `unavailable` when something could not be had from anywhere; with `position` when it is a chunk's rows.
     func inputs(of task: LeaseTask, progress: @Sendable () -> Void) async throws(AccrueError) -> LeaseInputs {
         var inputs = LeaseInputs()
-        if let work = task.work { inputs.work = try await blob(work) } else if let base = task.base { inputs.base = try await blob(base) }
-        if task.identity.phase == .score, inputs.base == nil, let base = task.base { inputs.base = try await blob(base) }
-        progress()
+        if let work = task.work { inputs.work = try await blob(work, progress) } else if let base = task.base { inputs.base = try await blob(base, progress) }
+        if task.identity.phase == .score, inputs.base == nil, let base = task.base { inputs.base = try await blob(base, progress) }
         var whole: [ContentHash: Rows] = [:]
         for range in task.rows {
             let rows: Rows
             if let known = whole[range.identity] { rows = known } else {
-                rows = try await chunk(range, task)
+                rows = try await chunk(range, task, progress)
                 whole[range.identity] = rows
             }
             guard range.firstRow >= 0, range.rows > 0, range.firstRow + range.rows <= rows.count else {
@@ -51,28 +57,26 @@ final class LeaseGathering: Sendable {
             inputs.rows.append(rows.rows(range.firstRow..<range.firstRow + range.rows))
             progress()
         }
-        for part in task.parts {
-            inputs.parts.append(try await blob(part.blob))
-            progress()
-        }
+        for part in task.parts { inputs.parts.append(try await blob(part.blob, progress)) }
         return inputs
     }
 
     /// Puts what a lease made at the coordinator; this worker keeps it at hand.
-    func put(_ bytes: Data, kind: BlobPut.Kind) async throws(AccrueError) -> ContentHash {
-        let hash = try await bulk().putBlob(bytes, kind: kind)
+    func put(_ bytes: Data, kind: BlobPut.Kind, progress: () -> Void) async throws(AccrueError) -> ContentHash {
+        let hash = try await bulk().putBlob(bytes, kind: kind, progress: progress)
         blobs.insert(bytes, for: hash, cost: bytes.count)
         return hash
     }
 
-    private func blob(_ hash: ContentHash) async throws(AccrueError) -> Data {
+    private func blob(_ hash: ContentHash, _ progress: @Sendable () -> Void) async throws(AccrueError) -> Data {
+        progress()
         if let known = blobs[hash] { return known }
-        let bytes = try await bulk().getBlob(hash)
+        let bytes = try await bulk().getBlob(hash, progress: progress)
         blobs.insert(bytes, for: hash, cost: bytes.count)
         return bytes
     }
 
-    private func chunk(_ range: RowRange, _ task: LeaseTask) async throws(AccrueError) -> Rows {
+    private func chunk(_ range: RowRange, _ task: LeaseTask, _ progress: @Sendable () -> Void) async throws(AccrueError) -> Rows {
         let key = SpoolKey(incarnation: task.identity.incarnation, identity: range.identity)
         if let known = chunks[key] { return known }
         var last = AccrueError(
@@ -84,10 +88,15 @@ final class LeaseGathering: Sendable {
             return rows
         }
         if spool.holds(key) {
-            do { return try await take(try spool.bytes(of: key)) } catch { last = error }
+            do { return try await take(try spool.bytes(of: key)) } catch {
+                last = error
+                if error.code != .notFound { damaged(key, error) }
+            }
         }
         for endpoint in task.locations[range.identity.hex] ?? [] {
-            do { return try await take(try await peer(endpoint).fetchChunk(range.identity, incarnation: key.incarnation, timeoutMs: 10_000)) } catch {
+            do {
+                return try await take(try await peer(endpoint).fetchChunk(range.identity, incarnation: key.incarnation, timeoutMs: 10_000, progress: progress))
+            } catch {
                 last = error
                 if error.code == .unavailable { peers.withLock { _ = $0.requesters.removeValue(forKey: endpoint) } }
             }

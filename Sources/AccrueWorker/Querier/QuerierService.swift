@@ -59,7 +59,7 @@ public struct QuerierService: Sendable {
     private func serve(_ loop: SocketLoop, _ end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
         try WorkerSettings.prepare(settings.listen)
         let desk = LateValue<QueryDesk>()
-        let bound = try loop.bind("query", at: settings.listen) { desk.value?.receive($0) ?? .busy }
+        let bound = try loop.bind("query", at: settings.listen, traffic: .bulk) { desk.value?.receive($0) ?? .busy }
         let endpoint = WorkerSettings.advertised(settings.advertise, bound: bound)
         let hello = Hello(role: .querier, name: settings.name, boot: UUID().uuidString, endpoint: endpoint)
         let link = try CoordinatorLink(loop, coordinator: settings.coordinator, hello: hello, identity: "q-\(settings.name)", report: report)
@@ -91,7 +91,7 @@ public struct QuerierService: Sendable {
             },
         ]
         let failure = await outcomes.first { _ in true } ?? nil
-        desk.value?.close()
+        await desk.value?.close(patienceMs: 3_000)
         link.stop()
         versions.stop()
         for task in tasks { task.cancel() }

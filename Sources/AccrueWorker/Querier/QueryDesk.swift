@@ -5,14 +5,16 @@ import Synchronization
 
 /// Takes queries and answers them on threads of their own.
 final class QueryDesk: Sendable {
-    /// Queries that may wait.
-    static let waitingMax = 1_000
-    private static let threads = 2
+    /// Queries that may be under way, and their bytes; one is always taken.
+    static let queriesMax = 1_000
+    static let bytesMax = 256 << 20
+    /// Questions about many rows come in parts, two at a time; one thread more, so that a small question does not wait for them.
+    private static let threads = 3
 
     private let versions: ServedVersions
     private let send: @Sendable (Message, Peer) -> Void
     private let answering: WorkThreads
-    private let isClosed = Mutex(false)
+    private let admission = Admission(countMax: queriesMax, bytesMax: bytesMax)
 
     init(versions: ServedVersions, beginThread: @escaping @Sendable () -> Void, send: @escaping @Sendable (Message, Peer) -> Void) {
         self.versions = versions
@@ -30,33 +32,41 @@ final class QueryDesk: Sendable {
             send(.refuse(message.id, error), peer)
             return .taken
         }
-        guard !isClosed.withLock({ $0 }), answering.waiting < Self.waitingMax else { return .busy }
-        answering.submit { [weak self] in self?.take(message, peer) }
+        let bytes = message.payload.reduce(0) { $0 + $1.count }
+        guard admission.enter(bytes: bytes) else { return .busy }
+        answering.submit { [weak self] in
+            guard let self else { return }
+            take(message) { [admission, send] answer in
+                send(answer, peer)
+                admission.leave(bytes: bytes)
+            }
+        }
         return .taken
     }
 
-    /// Takes no more queries.
-    func close() { isClosed.withLock { $0 = true } }
+    /// Takes no more queries, and returns when those under way are answered, or after a while.
+    func close(patienceMs: Int) async { await admission.close(patienceMs: patienceMs) }
 
-    private func take(_ message: Message, _ peer: Peer) {
+    /// - Parameter done: called once, with the answer.
+    private func take(_ message: Message, done: @escaping @Sendable (Message) -> Void) {
         do throws(AccrueError) {
             let query = try message.read(QueryHeader.self)
-            if let version = versions.loaded(query.pipeline, at: query.at) { return try answer(query, message, version, peer) }
+            if let version = versions.loaded(query.pipeline, at: query.at) { return done(try answer(query, message, version)) }
             versions.load(query.pipeline, at: query.at) { [weak self] result in
                 guard let self else { return }
                 answering.submit { [weak self] in
                     guard let self else { return }
-                    do throws(AccrueError) { try answer(query, message, try result.get(), peer) } catch { send(.refuse(message.id, error), peer) }
+                    do throws(AccrueError) { done(try answer(query, message, try result.get())) } catch { done(.refuse(message.id, error)) }
                 }
             }
-        } catch { send(.refuse(message.id, error), peer) }
+        } catch { done(.refuse(message.id, error)) }
     }
 
-    private func answer(_ query: QueryHeader, _ message: Message, _ version: ServedVersion, _ peer: Peer) throws(AccrueError) {
+    private func answer(_ query: QueryHeader, _ message: Message, _ version: ServedVersion) throws(AccrueError) -> Message {
         let operation = "answering '\(query.verb)' from pipeline '\(query.pipeline)'"
         var tensors: [String: TensorBytes] = [:]
         if !message.payload.isEmpty {
-            do { tensors = try Safetensors.decode(message.payload.count == 1 ? message.payload[0] : Data(message.payload.joined())).tensors } catch {
+            do { tensors = try Safetensors.decode(message.joinedPayload).tensors } catch {
                 throw AccrueError(error.code, while: operation, error.problem, hint: error.hint)
             }
         }
@@ -69,7 +79,7 @@ final class QueryDesk: Sendable {
         let reply = QueryReply(
             pipeline: query.pipeline, version: version.record.version, absorbedChunks: version.record.absorbedChunks,
             absorbedRows: version.record.absorbedRows, header: answer.header)
-        send(try .reply(message.id, encoding: reply, payload: try Self.frames(answer.tensors, while: operation)), peer)
+        return try .reply(message.id, encoding: reply, payload: try Self.frames(answer.tensors, while: operation))
     }
 
     /// The same question to the same version gets the same answer, also after the querier was started anew.

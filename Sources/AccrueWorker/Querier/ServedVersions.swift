@@ -16,6 +16,8 @@ struct ServedVersion: Sendable {
 final class ServedVersions: Sendable {
     /// Bytes of older versions' states that stay loaded.
     static let olderBytesMax = 512 << 20
+    /// Versions that are loaded at the same time on demand.
+    private static let loadsMax = 2
     /// After a version could not be loaded, it is not tried again for this long.
     private static let againMs = 10_000
 
@@ -36,9 +38,10 @@ final class ServedVersions: Sendable {
         /// Something new may have come while looking.
         var looksAgain = false
     }
-    private enum Demand: Sendable {
-        case look
-        case load(pipeline: String, at: Int?, @Sendable (Result<ServedVersion, AccrueError>) -> Void)
+    private struct Demand: Sendable {
+        var pipeline: String
+        var version: Int?
+        var done: @Sendable (Result<ServedVersion, AccrueError>) -> Void
     }
 
     private let control: Requester
@@ -50,6 +53,8 @@ final class ServedVersions: Sendable {
     private let shared = Mutex(Shared())
     private let demands: AsyncStream<Demand>
     private let demand: AsyncStream<Demand>.Continuation
+    private let looks: AsyncStream<Void>
+    private let looking: AsyncStream<Void>.Continuation
 
     init(
         control: Requester, catalog: MethodCatalog, beginThread: @escaping @Sendable () -> Void, report: @escaping @Sendable (String) -> Void,
@@ -61,6 +66,7 @@ final class ServedVersions: Sendable {
         self.report = report
         self.bulk = bulk
         (demands, demand) = AsyncStream.makeStream(bufferingPolicy: .bufferingOldest(10_000))
+        (looks, looking) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
 
     /// The version if it is loaded.
@@ -72,7 +78,7 @@ final class ServedVersions: Sendable {
 
     /// Loads a version that is not; `done` may come on any thread.
     func load(_ pipeline: String, at version: Int?, done: @escaping @Sendable (Result<ServedVersion, AccrueError>) -> Void) {
-        if case .enqueued = demand.yield(.load(pipeline: pipeline, at: version, done)) { return }
+        if case .enqueued = demand.yield(Demand(pipeline: pipeline, version: version, done: done)) { return }
         done(.failure(AccrueError(.unavailable, while: "loading pipeline '\(pipeline)'", "too much is being loaded, or the querier is stopping", hint: "wait", retryAfterMs: 500)))
     }
 
@@ -83,26 +89,31 @@ final class ServedVersions: Sendable {
             defer { shared.isLooking = true }
             return !shared.isLooking
         }
-        if isFirst { demand.yield(.look) }
+        if isFirst { looking.yield() }
     }
 
     /// Works until `stop`.
     func run() async {
-        await withDiscardingTaskGroup { group in
+        async let looking: Void = { for await _ in looks { await lookUntilNothingNew() } }()
+        await withTaskGroup(of: Void.self) { group in
+            var count = 0
             for await demand in demands {
-                switch demand {
-                case .look:
-                    group.addTask { await self.lookUntilNothingNew() }
-                case .load(let pipeline, let version, let done):
-                    group.addTask {
-                        do throws(AccrueError) { done(.success(try await self.fetch(pipeline, at: version))) } catch { done(.failure(error)) }
-                    }
-                }
+                // A few at a time: states may be large, and a client may ask for many.
+                if count >= Self.loadsMax { await group.next() } else { count += 1 }
+                group.addTask { await self.serve(demand) }
             }
         }
+        await looking
     }
 
-    func stop() { demand.finish() }
+    func stop() {
+        looking.finish()
+        demand.finish()
+    }
+
+    private func serve(_ demand: Demand) async {
+        do throws(AccrueError) { demand.done(.success(try await fetch(demand.pipeline, at: demand.version))) } catch { demand.done(.failure(error)) }
+    }
 
     /// One at a time; hints that come meanwhile make it look again.
     private func lookUntilNothingNew() async {

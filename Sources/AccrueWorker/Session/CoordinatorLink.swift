@@ -21,8 +21,7 @@ final class CoordinatorLink: Sendable {
         var bulk: Requester?
         var bulkNumber = 0
         var heardAt: MonotonicTime?
-        var isJoining = false
-        var timer: SocketLoop.TimerID?
+        var isJoining = true
     }
 
     let control: Requester
@@ -69,9 +68,10 @@ final class CoordinatorLink: Sendable {
         heartbeat: @escaping @Sendable () -> Heartbeat, joined: @Sendable (Welcome) async throws(AccrueError) -> Void,
         heard: @escaping @Sendable (HeartbeatReply) -> Void
     ) async throws(AccrueError) {
-        try await join(joined)
+        // From the first hello on, also while what follows it takes long.
         let timer = loop.timer(ms: Self.heartbeatMs, repeats: true) { [weak self] in self?.beat(heartbeat(), heard) }
         defer { loop.cancel(timer) }
+        try await join(joined)
         for await event in events {
             switch event {
             case .join: try await join(joined)
@@ -88,12 +88,12 @@ final class CoordinatorLink: Sendable {
             do throws(AccrueError) {
                 let welcome = try await control.ask(.hello, hello, as: Welcome.self, timeoutMs: 5_000)
                 try connectBulk(welcome.endpoints.bulk)
-                try await joined(welcome)
                 shared.withLock { shared in
                     shared.boot = welcome.boot
                     shared.heardAt = .now()
-                    shared.isJoining = false
                 }
+                try await joined(welcome)
+                shared.withLock { $0.isJoining = false }
                 return
             } catch {
                 guard error.code == .unavailable || error.code == .notFound else { throw error }
@@ -121,7 +121,7 @@ final class CoordinatorLink: Sendable {
     }
 
     private func beat(_ heartbeat: Heartbeat, _ heard: @escaping @Sendable (HeartbeatReply) -> Void) {
-        guard let message = try? Message(.heartbeat, encoding: heartbeat) else { return }
+        guard shared.withLock({ $0.heardAt != nil }), let message = try? Message(.heartbeat, encoding: heartbeat) else { return }
         control.request(message, timeoutMs: Self.silenceMs, resendMs: Self.silenceMs, patient: false) { [weak self] result in
             guard let self else { return }
             switch result {
@@ -132,11 +132,11 @@ final class CoordinatorLink: Sendable {
                     defer { shared.heardAt = now }
                     return shared.boot != reply.boot || (shared.heardAt.map { now.ms(since: $0) > Self.silenceMs } ?? true)
                 }
-                if wasLost { joinAgain() }
+                if wasLost { join() }
                 heard(reply)
             case .failure(let error):
                 switch error.code {
-                case .notFound: joinAgain()
+                case .notFound: join()
                 case .conflict, .unauthorised: announceEvent.yield(.fail(error))
                 default: break
                 }
@@ -144,7 +144,8 @@ final class CoordinatorLink: Sendable {
         }
     }
 
-    private func joinAgain() {
+    /// Says hello again, and all that follows it; nothing if that is under way.
+    func join() {
         let isFirst = shared.withLock { shared in
             defer { shared.isJoining = true }
             return !shared.isJoining

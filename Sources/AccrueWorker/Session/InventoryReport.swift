@@ -24,7 +24,7 @@ struct InventoryReport: Sendable {
             }
             for (item, verdict) in zip(items, reply.verdicts) {
                 switch verdict {
-                case .drop: spool.drop(item.key)
+                case .drop: spool.drop(item.key, asListed: item)
                 case .located, .appended, .keep: spool.markKnown(item.key)
                 }
             }

@@ -54,11 +54,18 @@ public struct WorkerService: Sendable {
         let link = try CoordinatorLink(loop, coordinator: settings.coordinator, hello: hello, identity: "w-\(name)", report: report) { inbox.unasked($0) }
         let control = link.control
         let pipelines = KnownPipelines(from: control)
-        let ingest = Ingest(worker: name, spool: spool, pipelines: pipelines, control: control) { message, peer in
+        let report = report
+        let damaged: @Sendable (SpoolKey, AccrueError) -> Void = { key, error in
+            report("chunk \(key.identity.short) is damaged and held no longer: \(error.problem)")
+            spool.disown(key)
+            // The inventory that follows tells the coordinator.
+            link.join()
+        }
+        let ingest = Ingest(worker: name, spool: spool, pipelines: pipelines, control: control, damaged: damaged) { message, peer in
             try? loop.send(message, on: "ingest", to: peer)
         }
         let learning = WorkThreads("learning", priority: .yielding, begin: beginThread)
-        let gathering = LeaseGathering(spool: spool, loop: loop, threads: learning) { () throws(AccrueError) in try link.bulk() }
+        let gathering = LeaseGathering(spool: spool, loop: loop, threads: learning, damaged: damaged) { () throws(AccrueError) in try link.bulk() }
         let learner = Learner(worker: name, catalog: catalog, control: control, gathering: gathering, threads: learning, report: report)
         inbox.open(ingest: ingest, learner: learner, spool: spool)
         let inventory = InventoryReport(worker: name, spool: spool, control: control)
@@ -88,7 +95,7 @@ public struct WorkerService: Sendable {
             },
         ]
         let failure = await outcomes.first { _ in true } ?? nil
-        await ingest.close(patienceMs: 5_000)
+        await ingest.close(patienceMs: 3_000)
         await learner.stop()
         link.stop()
         for task in tasks { task.cancel() }

@@ -21,21 +21,43 @@ final class SpoolSegment: Sendable {
         return String(repeating: "0", count: max(0, 12 - digits.count)) + digits + ".spool"
     }
 
-    static func number(of name: String) -> Int? { name.hasSuffix(".spool") ? Int(name.dropLast(6), radix: 16) : nil }
-
-    /// - Throws: `unavailable` when the file cannot be opened or made.
-    init(opening number: Int, in folder: String, creating: Bool) throws(AccrueError) {
-        let path = "\(folder)/\(Self.name(number))"
-        let file = open(path, O_RDWR | O_CLOEXEC | (creating ? O_CREAT | O_EXCL : 0), 0o600)
-        guard file >= 0 else { throw Self.error("opening spool segment \(path)") }
-        self.number = number
-        self.path = path
-        self.file = file
+    /// Nil for a name that no segment is given.
+    static func number(of name: String) -> Int? {
+        guard name.hasSuffix(".spool"), let number = Int(name.dropLast(6), radix: 16), number > 0, Self.name(number) == name else { return nil }
+        return number
     }
 
-    var byteCount: Int {
+    /// - Throws: `unavailable` when the file cannot be opened.
+    convenience init(opening number: Int, in folder: String) throws(AccrueError) {
+        let path = "\(folder)/\(Self.name(number))"
+        let file = open(path, O_RDWR | O_CLOEXEC)
+        guard file >= 0 else { throw Self.error("opening spool segment \(path)") }
+        self.init(number: number, path: path, file: file)
+    }
+
+    /// A new, empty one; nil when the disk has no room for its name.
+    /// - Throws: `unavailable` when the file cannot be made.
+    convenience init?(making number: Int, in folder: String) throws(AccrueError) {
+        let path = "\(folder)/\(Self.name(number))"
+        let file = open(path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0o600)
+        guard file >= 0 else {
+            if Self.isFull(errno) { return nil }
+            throw Self.error("making spool segment \(path)")
+        }
+        self.init(number: number, path: path, file: file)
+    }
+
+    /// Makes what a descriptor names durable; 0 when it is.
+    typealias Synchronise = @Sendable (Int32) -> Int32
+
+    /// Whether an error means that there is no room, and the disk is well otherwise.
+    private static func isFull(_ number: Int32) -> Bool { [ENOSPC, EDQUOT, EFBIG].contains(number) }
+
+    /// - Throws: `unavailable` when the disk does not say.
+    func byteCount() throws(AccrueError) -> Int {
         var status = stat()
-        return fstat(file, &status) == 0 ? Int(status.st_size) : 0
+        guard fstat(file, &status) == 0 else { throw Self.error("asking for the size of \(path)") }
+        return Int(status.st_size)
     }
 
     /// Bytes of a range; fewer at the end of the file.
@@ -56,21 +78,36 @@ final class SpoolSegment: Sendable {
         return done == count ? bytes : bytes.prefix(done)
     }
 
-    /// - Throws: `unavailable` when the disk is full or fails; what was written of it stays.
-    func write(_ bytes: Data, at offset: Int) throws(AccrueError) {
+    /// - Returns: false when there is no room; what was written of it stays.
+    /// - Throws: `unavailable` when the disk fails.
+    func write(_ bytes: Data, at offset: Int) throws(AccrueError) -> Bool {
         var done = 0
         while done < bytes.count {
             let here = done
             let put = bytes.withUnsafeBytes { pwrite(file, $0.baseAddress.map { $0 + here }, bytes.count - here, off_t(offset + here)) }
             if put < 0, errno == EINTR { continue }
-            guard put > 0 else { throw Self.error("writing \(bytes.count) bytes to \(path)") }
+            guard put > 0 else {
+                if put == 0 || Self.isFull(errno) { return false }
+                throw Self.error("writing \(bytes.count) bytes to \(path)")
+            }
             done += put
         }
+        return true
+    }
+
+    /// Zeros up to a size.
+    /// - Returns: false when there is no room.
+    func extend(to count: Int) throws(AccrueError) -> Bool {
+        guard ftruncate(file, off_t(count)) == 0 else {
+            if Self.isFull(errno) { return false }
+            throw Self.error("extending \(path) to \(count) bytes")
+        }
+        return true
     }
 
     /// - Throws: `unavailable`; what the disk holds is unknown then.
-    func synchronise() throws(AccrueError) {
-        guard fdatasync(file) == 0 else { throw Self.error("making \(path) durable") }
+    func synchronise(_ synchronise: Synchronise) throws(AccrueError) {
+        guard synchronise(file) == 0 else { throw Self.error("making \(path) durable") }
     }
 
     func truncate(to count: Int) throws(AccrueError) {
@@ -101,17 +138,19 @@ extension SpoolSegment {
         var byteCount = 0
     }
 
-    /// Reads every record and checks it. Damage is stepped over: the next record is looked for at every multiple of 64 bytes.
+    /// Reads every record and checks it. Damage is stepped over: the next record is looked for at every multiple of 64 bytes. A record that claims
+    /// more than there is ends the reading: what follows its head is its payload, whatever that looks like.
     func scan() throws(AccrueError) -> Scan {
-        var result = Scan(byteCount: byteCount)
+        var result = Scan(byteCount: try byteCount())
         var offset = 0
         var damageStart: Int?
         while offset + SpoolRecord.prefixBytes <= result.byteCount {
-            guard let found = try record(at: offset, byteCount: result.byteCount) else {
+            guard let found = try record(at: offset) else {
                 damageStart = damageStart ?? offset
                 offset += SpoolRecord.alignment
                 continue
             }
+            if found.offset + found.payloadBytes > result.byteCount { break }
             if let start = damageStart {
                 result.damaged.append((start..<offset, "no readable record"))
                 damageStart = nil
@@ -129,13 +168,11 @@ extension SpoolSegment {
         return result
     }
 
-    private func record(at offset: Int, byteCount: Int) throws(AccrueError) -> Found? {
+    private func record(at offset: Int) throws(AccrueError) -> Found? {
         let prefix = try read(offset, SpoolRecord.prefixBytes)
         guard let lengths = SpoolRecord.lengths(prefix) else { return nil }
         let start = offset + SpoolRecord.aligned(SpoolRecord.prefixBytes + lengths.description)
-        guard start + lengths.payload <= byteCount,
-            let record = SpoolRecord(prefix: prefix, description: try read(offset + SpoolRecord.prefixBytes, lengths.description))
-        else { return nil }
+        guard let record = SpoolRecord(prefix: prefix, description: try read(offset + SpoolRecord.prefixBytes, lengths.description)) else { return nil }
         return Found(record: record, offset: start, payloadBytes: lengths.payload)
     }
 }

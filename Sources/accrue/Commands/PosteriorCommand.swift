@@ -23,7 +23,8 @@ struct PosteriorCommand: ParsableCommand {
         @OptionGroup var connection: ConnectOptions
 
         func run() async throws {
-            let versions = try await connection.open().versions(of: name)
+            var versions: [PosteriorRecord] = []
+            try await connection.open().versions(of: name) { versions += $0.versions }
             if json { return try versions.forEach { try Output.json($0) } }
             var table = TextTable("version", "made", "chunks", "rows", "bytes", "state", "scored before learning")
             for version in versions {

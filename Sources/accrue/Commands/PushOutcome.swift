@@ -12,7 +12,7 @@ struct PushOutcome {
     /// Ends the open round and returns when all chunks are absorbed.
     /// - Throws: exit code 1 when one is set aside or forgotten, with the reason on standard error.
     func wait(for positions: [Int]) async throws {
-        _ = try await cluster.flush(pipeline)
+        _ = try await cluster.flush(pipeline, isPatient: true)
         var lastTrouble: String?
         var version: Int?
         var lost = 0

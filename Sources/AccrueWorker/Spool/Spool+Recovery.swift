@@ -1,0 +1,59 @@
+import AccrueCore
+import Foundation
+
+// Reading at the start.
+extension Spool {
+    func recover() throws(AccrueError) {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
+        let numbers = names.compactMap(SpoolSegment.number(of:)).sorted()
+        for number in numbers {
+            let segment = try SpoolSegment(opening: number, in: folder)
+            let scan = try segment.scan()
+            for damage in scan.damaged {
+                report("spool: bytes \(damage.range.lowerBound) to \(damage.range.upperBound) of \(segment.path) are damaged (\(damage.problem)); what was there is left out")
+            }
+            if scan.end < scan.byteCount {
+                if number == numbers.last {
+                    report("spool: the last \(scan.byteCount - scan.end) bytes of \(segment.path) were never finished; they are cut off")
+                    try segment.truncate(to: scan.end)
+                } else {
+                    report("spool: the last \(scan.byteCount - scan.end) bytes of \(segment.path) are damaged; what was there is left out")
+                }
+            }
+            // The process before may have ended between writing and making durable; what is found is held, so it must be both.
+            if number == numbers.last {
+                try segment.synchronise(synchronise)
+                try synchroniseFolder()
+            }
+            shared.withLock { shared in
+                shared.segments[number] = segment
+                shared.live[number] = 0
+                for found in scan.records {
+                    if found.record.isDrop != true { shared.live[number, default: 0] += 1 }
+                    Self.enter(found.record, segment, found.offset, found.payloadBytes, &shared)
+                }
+            }
+        }
+        let empty = shared.withLock { shared in
+            let numbers = shared.live.filter { $0.value <= 0 }.map(\.key)
+            let empty = numbers.compactMap { number in
+                shared.live[number] = nil
+                return shared.segments.removeValue(forKey: number)
+            }
+            // The last one is gone on with, so that what is dropped from now on can be noted.
+            shared.writing = shared.segments.keys.max()
+            return empty
+        }
+        for segment in empty { segment.delete() }
+    }
+
+    /// Puts a record, which its segment counts already, among the entries.
+    static func enter(_ record: SpoolRecord, _ segment: SpoolSegment, _ offset: Int, _ byteCount: Int, _ shared: inout Shared) {
+        // A chunk that was dropped and pushed again may stand in two places; the later one counts.
+        if let old = shared.entries.removeValue(forKey: record.key) { shared.live[old.segment.number, default: 1] -= 1 }
+        if record.isDrop == true { return }
+        shared.entries[record.key] = Entry(
+            item: Item(incarnation: record.incarnation, chunk: record.chunk, stamp: shared.nextStamp()), segment: segment, offset: offset, byteCount: byteCount,
+            checksum: record.checksum)
+    }
+}

@@ -1,0 +1,119 @@
+import AccrueCore
+import Foundation
+import Glibc
+
+// Writing, on the spool's thread.
+extension Spool {
+    private struct Written {
+        var append: Append
+        var segment: SpoolSegment
+        var offset: Int
+    }
+    private enum Placed {
+        case written(Written)
+        /// The disk has no room; nothing of the record is left on it.
+        case full(AccrueError)
+    }
+
+    /// Writes and makes durable what waits.
+    /// - Returns: false when the spool has ended.
+    func write() -> Bool {
+        let (batch, isStopped) = shared.withLock { shared in
+            defer { shared.waiting = [] }
+            return (shared.waiting, shared.isStopped)
+        }
+        guard !batch.isEmpty else { return !isStopped }
+        var written: [Written] = []
+        var outcomes: [(Completion?, Result<Stored, AccrueError>)] = []
+        var keys: Set<SpoolKey> = []
+        do throws(AccrueError) {
+            for append in batch {
+                let key = append.record.key
+                if append.completion == nil {
+                    // No segment is begun for it, and a disk may have no room: then the coordinator says again that the bytes may go.
+                    if let segment = shared.withLock({ shared in shared.writing.flatMap { shared.segments[$0] } }) { _ = try place(append, in: segment) }
+                    continue
+                }
+                guard !keys.contains(key), !holds(key) else {
+                    outcomes.append((append.completion, .success(.present)))
+                    continue
+                }
+                guard let segment = try currentSegment() else {
+                    outcomes.append((append.completion, .failure(full(append, "no file can be made there: \(String(cString: strerror(ENOSPC)))"))))
+                    continue
+                }
+                switch try place(append, in: segment) {
+                case .written(let here):
+                    written.append(here)
+                    keys.insert(key)
+                    outcomes.append((append.completion, .success(.written)))
+                case .full(let error): outcomes.append((append.completion, .failure(error)))
+                }
+            }
+            if let last = written.last { try last.segment.synchronise(synchronise) }
+        } catch {
+            shared.withLock { $0.isStopped = true }
+            fatal(error)
+            for append in batch { append.completion?(.failure(Self.stopped)) }
+            return false
+        }
+        shared.withLock { shared in
+            for write in written { Self.enter(write.append.record, write.segment, write.offset, write.append.payload.count, &shared) }
+        }
+        for (completion, outcome) in outcomes { completion?(outcome) }
+        return true
+    }
+
+    /// Writes one record behind the others.
+    /// - Throws: `unavailable` when the disk fails.
+    private func place(_ append: Append, in segment: SpoolSegment) throws(AccrueError) -> Placed {
+        let head = try append.record.head(payloadBytes: append.payload.count)
+        let start = SpoolRecord.aligned(try segment.byteCount())
+        let bytes = head.count + SpoolRecord.aligned(append.payload.count)
+        var isWritten = try segment.write(head, at: start)
+        if isWritten { isWritten = try segment.write(append.payload, at: start + head.count) }
+        if isWritten { isWritten = try segment.extend(to: start + bytes) }
+        guard isWritten else {
+            try segment.truncate(to: start)
+            return .full(full(append, String(cString: strerror(ENOSPC))))
+        }
+        // Counted before it is entered, or a segment begun for the next record of the batch would take this one for empty and delete it.
+        if append.completion != nil { shared.withLock { $0.live[segment.number, default: 0] += 1 } }
+        return .written(Written(append: append, segment: segment, offset: start + head.count))
+    }
+
+    private func full(_ append: Append, _ problem: String) -> AccrueError {
+        AccrueError(
+            .unavailable, while: "storing chunk \(append.record.chunk.identity.short) in \(folder)", problem,
+            hint: "make room on the worker's disk, or push to another worker", retryAfterMs: 5_000)
+    }
+
+    /// The segment to write to, a new one when the last is full; nil when the disk has no room for one.
+    private func currentSegment() throws(AccrueError) -> SpoolSegment? {
+        let (current, next) = shared.withLock { shared in (shared.writing.flatMap { shared.segments[$0] }, (shared.segments.keys.max() ?? 0) + 1) }
+        if let current {
+            if try current.byteCount() < segmentBytesMax { return current }
+            try current.synchronise(synchronise)
+        }
+        guard let segment = try SpoolSegment(making: next, in: folder) else { return nil }
+        try synchroniseFolder()
+        let empty = shared.withLock { shared -> SpoolSegment? in
+            let old = shared.writing
+            shared.writing = next
+            shared.segments[next] = segment
+            shared.live[next] = 0
+            guard let old, shared.live[old] == 0 else { return nil }
+            shared.live[old] = nil
+            return shared.segments.removeValue(forKey: old)
+        }
+        empty?.delete()
+        return segment
+    }
+
+    /// A file's name must be as durable as its content.
+    func synchroniseFolder() throws(AccrueError) {
+        let directory = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        defer { close(directory) }
+        guard directory >= 0, fsync(directory) == 0 else { throw SpoolSegment.error("making \(folder) durable") }
+    }
+}

@@ -1,0 +1,54 @@
+import AccrueCore
+import Foundation
+import Glibc
+
+/// A daemon's home directory: who may read it, how much room it has, who uses it.
+struct HomeCheckup {
+    private static let roomMin = 100 << 20, roomSound = 1 << 30
+
+    let home: String
+
+    func findings() -> [Finding] {
+        guard FileManager.default.fileExists(atPath: home) else {
+            return [Finding("home", .warning, "\(home) is not there yet", hint: "'accrue serve' makes it"), keys]
+        }
+        return [permissions, room] + locks + [keys]
+    }
+
+    private var permissions: Finding {
+        var information = stat()
+        guard stat(home, &information) == 0, access(home, R_OK | W_OK | X_OK) == 0 else {
+            return Finding("home", .problem, "\(home) cannot be written by this user", hint: "run as its owner, or choose another home")
+        }
+        guard information.st_mode & 0o077 == 0 else {
+            let mode = String(information.st_mode & 0o777, radix: 8)
+            return Finding("home", .warning, "\(home) has mode \(mode): other users can look into it", hint: "chmod 700 \(home)")
+        }
+        return Finding("home", "\(home), for its owner alone")
+    }
+
+    private var room: Finding {
+        var information = statvfs()
+        guard statvfs(home, &information) == 0 else { return Finding("disk", .problem, String(cString: strerror(errno)), hint: "check the file system of \(home)") }
+        let free = Int(information.f_bavail) * Int(information.f_frsize)
+        let text = "\(free >> 20) MiB free"
+        if free < Self.roomMin { return Finding("disk", .problem, text, hint: "make room: a daemon that cannot write stops") }
+        return free < Self.roomSound ? Finding("disk", .warning, text, hint: "make room soon") : Finding("disk", text)
+    }
+
+    /// One a directory that a process may hold.
+    private var locks: [Finding] {
+        let workers = (try? FileManager.default.contentsOfDirectory(atPath: "\(home)/workers"))?.sorted() ?? []
+        let places = [("coordinator", home, "lock")] + workers.map { ($0, "\(home)/workers/\($0)", "lock") } + [("querier", "\(home)/querier", "querier.lock")]
+        return places.map { name, folder, file in
+            let holder = HomeLock.holder(home: folder, name: file)
+            return Finding("lock of \(name)", holder.map { "held by process \($0.isEmpty ? "?" : $0)" } ?? "free")
+        }
+    }
+
+    private var keys: Finding {
+        let folder = "\(home)/keys"
+        let count = (try? FileManager.default.contentsOfDirectory(atPath: folder))?.count ?? 0
+        return count > 0 ? Finding("keys", "\(count) files in \(folder)") : Finding("keys", "none: only local users and this machine's loopback are served")
+    }
+}

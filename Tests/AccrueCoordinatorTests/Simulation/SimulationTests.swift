@@ -1,0 +1,34 @@
+import Foundation
+import Testing
+
+@Suite("Simulated clusters in storms")
+struct SimulationTests {
+    /// Seeds that have found something once.
+    static let memorable: [Int] = [92, 211, 218]
+
+    private static let environment = ProcessInfo.processInfo.environment
+    private static let only = environment["ACCRUE_SIMULATION_SEED"].flatMap(Int.init)
+    private static let count = environment["ACCRUE_SIMULATION_SEEDS"].flatMap(Int.init) ?? 500
+    private static let lanes = 4
+
+    private static func seeds(lane: Int) -> [Int] {
+        if let only { return lane == 0 ? [only] : [] }
+        return Array(stride(from: 1 + lane, through: count, by: lanes)) + (lane == 0 ? memorable : [])
+    }
+
+    @Test("whatever happens, versions are the quiet fold of the log, and what was acknowledged counts once", arguments: 0..<lanes)
+    func free(lane: Int) throws { for seed in Self.seeds(lane: lane) where seed % 5 != 0 { try Self.simulate(seed, .free) } }
+
+    @Test("one producer gets the bytes of a local run from any cluster, whatever happens", arguments: 0..<lanes)
+    func ordered(lane: Int) throws { for seed in Self.seeds(lane: lane) where seed % 5 == 0 { try Self.simulate(seed, .ordered) } }
+
+    private static func simulate(_ seed: Int, _ kind: World.Kind) throws {
+        let home = "\(FileManager.default.fileExists(atPath: "/dev/shm") ? "/dev/shm" : NSTemporaryDirectory())/accrue-simulation-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: home) }
+        let world = try World(seed: seed, kind: kind, home: home, keepsHistory: only != nil)
+        world.run()
+        if only != nil { print(world.history.joined(separator: "\n")) }
+        guard let first = world.violations.first else { return }
+        Issue.record("seed \(seed), \(first)\nalone, with its history: ACCRUE_SIMULATION_SEED=\(seed) swift test --filter SimulationTests")
+    }
+}

@@ -1,0 +1,102 @@
+import AccrueCore
+import Foundation
+import Testing
+
+@Suite("accrue serve", .serialized, .timeLimit(.minutes(2)), .enabled(if: Daemon.exists, "this build has no engine"))
+struct ServeTests {
+    static func isAlive(_ pid: Int32) -> Bool { kill(pid, 0) == 0 }
+
+    @Test("one line says where everything is; asked to end it ends with code 0 within ten seconds, and so have its children")
+    func life() async throws {
+        let daemon = try await Daemon(workers: 2)
+        let ready = daemon.ready
+        #expect(ready.control == "ipc://\(daemon.home)/run/control.sock" && ready.ingest.count == 2 && ready.query.count == 1)
+        #expect(([ready.pid, ready.querier] + ready.workers).allSatisfy(Self.isAlive))
+        let start = Date()
+        #expect(try await daemon.stop() == 0)
+        #expect(Date().timeIntervalSince(start) < 10)
+        #expect(!([ready.pid, ready.querier] + ready.workers).contains(where: Self.isAlive))
+        #expect(!daemon.log.contains("started again"))
+    }
+
+    @Test("a worker and a querier that are killed are started again, and pushes and queries go on")
+    func restarts() async throws {
+        let daemon = try await Daemon(workers: 1)
+        let rows = try GoldenRows()
+        try await daemon.accrue("pipeline", "apply", GoldenRows.pipeline)
+        for child in daemon.ready.workers + [daemon.ready.querier] { kill(child, SIGKILL) }
+        let push = try await daemon.accrue("push", "linear-golden", "--tensor", rows.inputs, "--tensor", rows.targets, "--wait")
+        #expect(push.status == 0, "\(push.errors)")
+        #expect(try await daemon.json("query", "linear-golden", "describe").first?["absorbedRows"] == 4)
+        #expect(daemon.log.contains("worker-0 ended by signal 9; it is started again in 200 ms"))
+        #expect(try await daemon.stop() == 0)
+    }
+
+    @Test("killed, it leaves no child behind and loses nothing: the next start goes on")
+    func killed() async throws {
+        let daemon = try await Daemon(workers: 2)
+        let rows = try GoldenRows()
+        try await daemon.accrue("pipeline", "apply", GoldenRows.pipeline)
+        let pushed = try await daemon.json("push", "linear-golden", "--tensor", rows.inputs, "--tensor", rows.targets, "--rows-per-chunk", "1")
+        let children = daemon.ready.workers + [daemon.ready.querier]
+        try await daemon.kill()
+        // All have joined only after they could lock their homes, which the old ones held.
+        try await daemon.restart()
+        #expect(!children.contains(where: Self.isAlive))
+        let again = try await daemon.json("push", "linear-golden", "--tensor", rows.inputs, "--tensor", rows.targets, "--rows-per-chunk", "1", "--wait")
+        #expect(again.map { $0["position"] } == pushed.map { $0["position"] } && again.allSatisfy { $0["duplicate"] == true })
+        #expect(try await daemon.json("posterior", "show", "linear-golden").first?["absorbedChunks"] == 4)
+    }
+
+    @Test("a push that is under way goes on when the daemon is killed and started again, and counts nothing twice")
+    func pushGoesOn() async throws {
+        let daemon = try await Daemon(workers: 2)
+        let rows = try GoldenRows(), count = 400
+        try await daemon.accrue("pipeline", "apply", try rows.pipeline("many", replacing: ["chunks: 2": "chunks: 50"]))
+        try rows.write("inputs", TensorBytes((0..<2 * count).map(Double.init), shape: [count, 2]))
+        try rows.write("targets", TensorBytes((0..<count).map(Double.init), shape: [count]))
+        let push = try daemon.follow("push", "many", "--tensor", rows.inputs, "--tensor", rows.targets, "--rows-per-chunk", "1", "--wait", "--json")
+        var positions: [Int?] = []
+        for index in 0..<count {
+            let line = try await push.line()
+            positions.append(try JSONValue(parsing: Data(line.utf8))["position"]?.int)
+            guard index == 20 else { continue }
+            try await daemon.kill()
+            try await daemon.restart()
+        }
+        #expect(try await push.status() == 0)
+        #expect(positions == Array(1...count))
+        let version = try #require(try await daemon.json("posterior", "show", "many").first)
+        #expect(version["absorbedChunks"]?.int == count && version["absorbedRows"]?.int == count)
+    }
+
+    @Test("two daemons do not share a home")
+    func conflict() async throws {
+        let daemon = try await Daemon(workers: 0)
+        let second = try await Program.run("accrue", ["serve", "--home", daemon.home, "--workers", "0"])
+        #expect(second.status == AccrueError.Code.conflict.exitCode && second.errors.contains("process \(daemon.ready.pid) "))
+    }
+
+    @Test("over loopback TCP everything works as over local sockets")
+    func tcp() async throws {
+        let daemon = try await Daemon(workers: 1, ["--listen", "tcp://127.0.0.1:*"])
+        let rows = try GoldenRows()
+        #expect(([daemon.ready.control, daemon.ready.events] + daemon.ready.ingest + daemon.ready.query).allSatisfy { $0.hasPrefix("tcp://127.0.0.1:") })
+        func accrue(_ arguments: String...) async throws -> Program.Result { try await Program.run("accrue", arguments + ["--connect", daemon.ready.control]) }
+        #expect(try await accrue("pipeline", "apply", GoldenRows.pipeline).status == 0)
+        #expect(try await accrue("push", "linear-golden", "--tensor", rows.inputs, "--tensor", rows.targets, "--wait").status == 0)
+        #expect(try await accrue("query", "linear-golden", "describe").status == 0)
+        #expect(try await accrue("posterior", "export", "linear-golden", "--out", rows.path("out.safetensors")).status == 0)
+    }
+
+    @Test("an address that other machines reach, a wildcard and too long a home are refused", arguments: [
+        ["--listen", "tcp://192.0.2.1:7700"], ["--listen", "tcp://*:7700", "--insecure"], ["--listen", "nonsense"],
+        ["--home", "/tmp/\(String(repeating: "x", count: 100))"],
+    ])
+    func refused(options: [String]) async throws {
+        let home = options.contains("--home") ? [] : ["--home", "/tmp/accrue-never"]
+        let result = try await Program.run("accrue", ["serve", "--workers", "1"] + home + options)
+        #expect(result.status == AccrueError.Code.invalidInput.exitCode, "\(result.errors)")
+        #expect(!FileManager.default.fileExists(atPath: "/tmp/accrue-never"))
+    }
+}

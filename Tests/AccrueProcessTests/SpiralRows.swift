@@ -1,0 +1,55 @@
+import AccrueCore
+import Foundation
+
+/// Two spirals that a small network learns in ten rounds, each long enough to be killed in; with the pipeline that streams them.
+final class SpiralRows {
+    static let rows = 1_000
+    static let rowsPerChunk = 50
+
+    let folder: URL
+
+    init() throws {
+        folder = FileManager.default.temporaryDirectory.appendingPathComponent("accrue-s-\(UUID().uuidString.prefix(8))")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        var inputs: [Float] = [], targets: [UInt8] = []
+        for row in 0..<Self.rows {
+            let turn = Float(row * 7_919 % Self.rows) / Float(Self.rows) * 6
+            let side: Float = row % 2 == 0 ? 1 : -1
+            inputs += [side * turn * cos(turn) / 6, side * turn * sin(turn) / 6]
+            targets.append(UInt8(row % 2))
+        }
+        try Safetensors(tensors: ["inputs": TensorBytes(inputs, shape: [Self.rows, 2])]).encode().write(to: folder.appendingPathComponent("inputs.safetensors"))
+        try Safetensors(tensors: ["targets": TensorBytes(targets, shape: [Self.rows])]).encode().write(to: folder.appendingPathComponent("targets.safetensors"))
+        try Data(
+            """
+            name: spirals
+            method: IncrementalBayes
+            seed: 11
+            schema:
+              - {name: inputs, role: input, dtype: F32, shape: [2]}
+              - {name: targets, role: target, dtype: U8, shape: [], classes: [left, right]}
+            settings:
+              model: {kind: mlp, hidden: [64, 64]}
+              epochs: 60
+              batch: 16
+            round: {chunks: 2}
+            shards: 2
+            sweeps: 2
+            source:
+              tensors: {inputs: inputs.safetensors, targets: targets.safetensors}
+              rowsPerChunk: \(Self.rowsPerChunk)
+            """.utf8
+        ).write(to: folder.appendingPathComponent("spirals.yaml"))
+    }
+
+    deinit { try? FileManager.default.removeItem(at: folder) }
+
+    func path(_ name: String) -> String { folder.appendingPathComponent(name).path }
+    var pipeline: String { path("spirals.yaml") }
+
+    func pushing(_ daemon: Daemon) throws -> RunningProgram {
+        try daemon.follow(
+            "push", "spirals", "--tensor", "inputs=\(path("inputs.safetensors"))", "--tensor", "targets=\(path("targets.safetensors"))", "--rows-per-chunk",
+            "\(Self.rowsPerChunk)", "--wait")
+    }
+}
