@@ -81,7 +81,7 @@ struct QuerierTests {
                 pipeline: "chain", incarnation: "i", version: version, hash: ContentHash(of: Data()), bytes: 0, through: 0, absorbedChunks: 0, absorbedRows: 0,
                 createdAtMs: 0)
             let state = try HashChain().load(try HashChain().initialState(key: RandomKey(seed: 1)))
-            return QueryDesk.key(QueryHeader(pipeline: "chain", verb: "predict", seed: seed), ServedVersion(record: record, seed: 1, state: state))
+            return ServedVersion(record: record, seed: 1, state: state).key(querySeed: seed)
         }
         #expect(try key(version: 1, seed: nil) == key(version: 1, seed: 0))
         #expect(try Set([key(version: 1, seed: 0), key(version: 2, seed: 0), key(version: 1, seed: 1), key(version: 1, seed: -1)]).count == 4)
