@@ -75,7 +75,7 @@ final class World {
         var shared: [Parcel] = []
         for number in 1...(kind == .ordered ? 1 : dice.number(1...3)) {
             var parcels: [Parcel] = []
-            for index in 0..<dice.number(3...9) {
+            for index in 0..<dice.number(kind == .ordered ? 3...10 : 2...6) {
                 var chunk = (0..<dice.number(1...4)).map { Double(1_000 * number + 10 * index + $0) }
                 if dice.chance(poisonRate) { chunk[0] = Self.poison + 0 }
                 let rows = try HashChain.rows(chunk)
@@ -105,7 +105,7 @@ final class World {
         for worker in workers { worker.start() }
         person.start()
         for producer in producers { producer.start() }
-        let stormMs = dice.number(5_000...25_000)
+        let stormMs = dice.number(4_000...15_000)
         if severity > 0 { brew(severity) }
         agenda.every(2_000) { [unowned self] in
             person.watch(flushing: !isStorm)
