@@ -33,8 +33,11 @@ public final class NetworkPosterior: LoadedState {
         self.draw = draw
     }
 
+    /// Draws the standard number of weights for this key, once, so that no query waits for it.
     public func prepare(for key: RandomKey) throws(AccrueError) { _ = try members(key, Self.drawsStandard) }
 
+    /// Answers `predict` and `describe`.
+    /// - Throws: `notFound` for other verbs; `invalidInput`, `limitExceeded` and `diverged` as `PredictQuery` and `Predictions` say.
     public func answer(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {
         switch query.verb {
         case "describe": return QueryBytes(verb: query.verb, header: description)
