@@ -36,11 +36,14 @@ public struct Tensor: Sendable {
         self.init(owning: try Self.made(handle, "making a tensor of shape \(bytes.shape)"))
     }
 
+    /// Elements row by row, as many as the shape says: F32, F64 or I64.
     public init(_ values: [Float], shape: [Int]) throws(AccrueError) { try self.init(TensorBytes(values, shape: shape)) }
     public init(_ values: [Double], shape: [Int]) throws(AccrueError) { try self.init(TensorBytes(values, shape: shape)) }
     public init(_ values: [Int64], shape: [Int]) throws(AccrueError) { try self.init(TensorBytes(values, shape: shape)) }
+    /// Whole numbers (I64), shape [count].
     public init(_ values: [Int]) throws(AccrueError) { try self.init(TensorBytes(values.map(Int64.init), shape: [values.count])) }
 
+    /// A tensor of this shape whose elements all have one value.
     public static func full(_ shape: [Int], _ value: Double, dtype: DType = .f32) throws(AccrueError) -> Tensor {
         let sizes = shape.map(Int64.init)
         return Tensor(owning: try made(ct_full(sizes, Int32(sizes.count), value, dtype.index), "making a tensor of shape \(shape)"))

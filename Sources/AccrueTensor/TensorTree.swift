@@ -21,6 +21,7 @@ extension TensorTree {
 
     public var elementCount: Int { tensors.reduce(0) { $0 + $1.tensor.elementCount } }
 
+    /// Each tensor by itself.
     public func map(_ transform: (Tensor) throws(AccrueError) -> Tensor) throws(AccrueError) -> Self {
         var result = self
         try result.visit { (_, tensor) throws(AccrueError) in tensor = try transform(tensor) }
@@ -58,6 +59,7 @@ extension TensorTree {
         return result
     }
 
+    /// Zeros of the same structure.
     public func zeros() throws(AccrueError) -> Self { try map { (tensor) throws(AccrueError) in try tensor.zerosLike() } }
 
     /// Whether no element of any tensor is NaN or infinite.

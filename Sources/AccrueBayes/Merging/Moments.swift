@@ -17,10 +17,12 @@ public struct Moments: Equatable, Sendable {
         self.centredSquares = centredSquares
     }
 
+    /// One vector more.
     public mutating func add(_ value: [Double]) {
         merge(Moments(count: 1, mean: value, centredSquares: .init(repeating: 0, count: value.count)))
     }
 
+    /// What two disjoint sets of vectors come to together: exact but for rounding, in either order.
     public mutating func merge(_ other: Moments) {
         precondition(mean.count == other.mean.count, "merging moments of dimensions \(mean.count) and \(other.mean.count)")
         guard other.count > 0 else { return }

@@ -40,11 +40,14 @@ public final class NetworkPosterior: LoadedState {
         self.draw = draw
     }
 
+    /// Draws the standard number of weights for this key, once, so that no query waits for it.
     public func prepare(for key: RandomKey) throws(AccrueError) {
         let members = try members(key, Self.drawsStandard)
         kept.withLock { $0 = Kept(prepared: (key, members)) }
     }
 
+    /// Answers `predict` and `describe`.
+    /// - Throws: `notFound` for other verbs; `invalidInput`, `limitExceeded` and `diverged` as `PredictQuery` and `Predictions` say.
     public func answer(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {
         switch query.verb {
         case "describe": return QueryBytes(verb: query.verb, header: description)

@@ -21,10 +21,13 @@ public struct SettingsReader: Sendable {
 
     public func has(_ key: String) -> Bool { value[key] != nil }
 
+    /// The error for a value that cannot be used.
     public func refuse(_ key: String, _ problem: String, hint: String = "") -> AccrueError {
         AccrueError(.invalidInput, while: operation, "'\(path).\(key)' \(problem)", hint: hint)
     }
 
+    /// A real number in a range; without a default it must be there.
+    /// - Throws: `invalidInput` naming key, value and range.
     public func number(_ key: String, default standard: Double? = nil, in range: ClosedRange<Double>) throws(AccrueError) -> Double {
         guard let found = value[key] else {
             if let standard { return standard }
@@ -36,6 +39,8 @@ public struct SettingsReader: Sendable {
         return number
     }
 
+    /// A whole number in a range.
+    /// - Throws: `invalidInput` naming key, value and range.
     public func whole(_ key: String, default standard: Int, in range: ClosedRange<Int>) throws(AccrueError) -> Int {
         guard let found = value[key] else { return standard }
         guard let number = found.int, range.contains(number) else {
@@ -44,6 +49,8 @@ public struct SettingsReader: Sendable {
         return number
     }
 
+    /// A list of whole numbers, each in the range.
+    /// - Throws: `invalidInput` naming key, value and range.
     public func wholes(_ key: String, default standard: [Int], in range: ClosedRange<Int>) throws(AccrueError) -> [Int] {
         guard let found = value[key] else { return standard }
         let numbers = found.array?.compactMap(\.int) ?? []
@@ -53,6 +60,8 @@ public struct SettingsReader: Sendable {
         return numbers
     }
 
+    /// True or false.
+    /// - Throws: `invalidInput` for anything else.
     public func flag(_ key: String, default standard: Bool) throws(AccrueError) -> Bool {
         guard let found = value[key] else { return standard }
         guard let flag = found.bool else { throw refuse(key, "is \(found.canonical); it must be true or false") }

@@ -116,6 +116,7 @@ public struct DesignRows: Sendable {
 
     var targetScale: TargetScale { design.targetScale }
 
+    /// F32 [rows] + the network's input shape, transformed.
     public func inputs(_ range: Range<Int>) throws(AccrueError) -> Tensor {
         var parts: [Tensor] = []
         for tensor in raw { parts.append(try tensor.rows(range)) }

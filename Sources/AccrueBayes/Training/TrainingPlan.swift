@@ -44,6 +44,9 @@ public struct TrainingLoop: Sendable {
     /// Every how many steps weights enter it.
     public let averageEvery: Int
 
+    /// - Parameters:
+    ///   - schedule: the rate by step of the round, over all its sweeps.
+    ///   - averageFrom: at or beyond the plan's steps: nothing is averaged.
     public init(plan: TrainingPlan, schedule: Schedule, averageFrom: Int, averageEvery: Int = 1) {
         self.plan = plan
         self.schedule = schedule

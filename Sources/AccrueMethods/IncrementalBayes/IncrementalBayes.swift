@@ -12,6 +12,7 @@ public import AccrueCore
 public enum IncrementalBayes {
     public static let name = "IncrementalBayes"
 
+    /// How a network's posterior is found.
     public enum Inference: String, CaseIterable, Sendable {
         /// Trains the mean without noise; precisions by the Fisher information (online Laplace; the default).
         case laplace
@@ -19,6 +20,7 @@ public enum IncrementalBayes {
         case variational
     }
 
+    /// The form of the posterior.
     public enum Family: String, CaseIterable, Sendable {
         /// Independent weights (the default).
         case diagonal
@@ -26,6 +28,7 @@ public enum IncrementalBayes {
         case full
     }
 
+    /// The `settings` of a pipeline file.
     public struct Settings: Sendable {
         public static let keys = [
             "model", "likelihood", "prior", "inference", "family", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
@@ -33,7 +36,7 @@ public enum IncrementalBayes {
         ]
         public var model: ModelDeclaration
         public var likelihood: Likelihood
-        /// Precision of the prior N(0, 1/precision) of a weight; default 1.
+        /// Precision of the prior N(0, 1/precision) of a weight, on the learned (transformed) scale; default 1.
         public var priorPrecision: Double
         /// Whether the precision is multiplied by a weight's fan-in; default true for networks, false for `linear`.
         public var priorPerFanIn: Bool

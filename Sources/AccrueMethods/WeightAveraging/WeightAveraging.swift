@@ -14,6 +14,7 @@ import Foundation
 public struct WeightAveraging: LearningMethod {
     public static let name = "WeightAveraging"
 
+    /// The `settings` of a pipeline file.
     public struct Settings: Sendable {
         public static let keys = [
             "model", "likelihood", "epochs", "batch", "learningRate", "averagingRate", "momentum", "weightDecay", "averageFrom", "collectEvery", "window",
@@ -39,6 +40,7 @@ public struct WeightAveraging: LearningMethod {
         /// Collected weights that the average remembers at most, over rounds; default those of one round.
         public var window: Int?
 
+        /// - Throws: `invalidInput` for unknown keys and values out of range.
         public init(_ value: JSONValue, schema: Schema) throws(AccrueError) {
             let settings = try SettingsReader(value, known: Self.keys, while: "reading the settings of \(WeightAveraging.name)")
             model = try ModelDeclaration(settings)
@@ -65,12 +67,14 @@ public struct WeightAveraging: LearningMethod {
         var collected: Int
     }
 
+    /// A round in progress: the average so far, where SGD stands, and how many collected weights the average holds.
     public struct Work: StoredValue {
         var average: NamedTensors
         var weights: NamedTensors
         var collected: Int
     }
 
+    /// What one sweep on one shard comes to.
     public struct Delta: StoredValue {
         var weights: NamedTensors
         /// Mean of what this sweep collected on this shard.

@@ -22,6 +22,7 @@ extension Tensor {
     public static func * (a: Tensor, b: Double) throws(AccrueError) -> Tensor { try scalar("a product", CT_MUL, a, b) }
     public static func / (a: Tensor, b: Double) throws(AccrueError) -> Tensor { try scalar("a quotient", CT_DIV, a, b) }
 
+    // The larger or smaller of two, element by element; the gradient flows to the one that was taken.
     public func maximum(_ other: Tensor) throws(AccrueError) -> Tensor { try Self.binary("a maximum", CT_MAXIMUM, self, other) }
     public func minimum(_ other: Tensor) throws(AccrueError) -> Tensor { try Self.binary("a minimum", CT_MINIMUM, self, other) }
     public func maximum(_ bound: Double) throws(AccrueError) -> Tensor { try Self.scalar("a maximum", CT_MAXIMUM, self, bound) }
@@ -55,6 +56,7 @@ extension Tensor {
     /// The same values, without a recorded past.
     public func detached() throws(AccrueError) -> Tensor { try unary("a detached tensor", CT_DETACH) }
 
+    /// Elements moved into the range; the gradient is zero outside it.
     public func clamped(_ range: ClosedRange<Double>) throws(AccrueError) -> Tensor {
         try Self.result("a clamp", [self], ct_clamp(handle, range.lowerBound, range.upperBound))
     }
@@ -74,5 +76,6 @@ extension Tensor {
         try Self.result("a selection", [self, a, b], ct_where(handle, a.handle, b.handle))
     }
 
+    /// The same values in another element type: rounded to nearest, cut towards zero for whole numbers.
     public func cast(to dtype: DType) throws(AccrueError) -> Tensor { try Self.result("a conversion", [self], ct_to_type(handle, dtype.index)) }
 }

@@ -10,6 +10,7 @@ public enum Reduction: Int32, Sendable {
 }
 
 extension Tensor {
+    /// Probabilities along a dimension from logits, and their logarithms (nats), without overflow.
     public func softmax(_ dim: Int) throws(AccrueError) -> Tensor { try Self.result("a softmax", [self], ct_softmax(handle, Int32(dim), false)) }
     public func logSoftmax(_ dim: Int) throws(AccrueError) -> Tensor { try Self.result("a log softmax", [self], ct_softmax(handle, Int32(dim), true)) }
 
@@ -29,6 +30,8 @@ extension Tensor {
         try Self.result("a pooled convolution", [self, weight], ct_convolution_pool(handle, weight.handle, bias?.handle, Int64(padding)))
     }
 
+    /// The largest, or the mean, of each size × size window: [rows, channels, height, width] to
+    /// [rows, channels, (height − size) / stride + 1, …], rounded down.
     public func maxPooled(_ size: Int, stride: Int) throws(AccrueError) -> Tensor {
         try Self.result("a max-pooling", [self], ct_max_pool2d(handle, Int64(size), Int64(stride)))
     }
@@ -42,7 +45,8 @@ extension Tensor {
         try Self.result("patches", [self], ct_unfold2d(handle, Int64(size), Int64(stride), Int64(padding)))
     }
 
-    /// Normalised over all but dimension 1, with given statistics or, without them, those of this batch (biased variance).
+    /// Normalised over all but dimension 1, with given statistics or, without them, those of this batch (variance with divisor count).
+    /// `scale`, `shift` and statistics have shape [size of dimension 1]. Source: Ioffe & Szegedy 2015 (arXiv 1502.03167).
     public func batchNormalised(
         scale: Tensor, shift: Tensor, statistics: (mean: Tensor, variance: Tensor)? = nil, epsilon: Double = 1e-5
     ) throws(AccrueError) -> Tensor {

@@ -22,6 +22,7 @@ extension Tensor {
         try Self.result("an expansion", [self], ct_expand(handle, shape.map(Int64.init), Int32(shape.count)))
     }
 
+    /// Dimensions in another order, without a copy.
     public func permuted(_ order: [Int]) throws(AccrueError) -> Tensor {
         try Self.result("a permutation", [self], ct_permute(handle, order.map(Int64.init), Int32(order.count)))
     }
@@ -41,14 +42,17 @@ extension Tensor {
     /// The rows of these numbers (I64), in their order.
     public func rows(_ index: Tensor) throws(AccrueError) -> Tensor { try Self.result("rows", [self, index], ct_index_select(handle, 0, index.handle)) }
 
+    /// Along a dimension the elements at these places (I64): the shape is the index's.
     public func gathered(_ index: Tensor, dim: Int) throws(AccrueError) -> Tensor {
         try Self.result("a gather", [self, index], ct_gather(handle, Int32(dim), index.handle))
     }
 
+    /// Tensors one after the other along a dimension; all others must be equal.
     public static func concatenated(_ parts: [Tensor], dim: Int = 0) throws(AccrueError) -> Tensor {
         try result("a concatenation", parts, ct_concatenate(parts.map(\.handle), Int32(parts.count), Int32(dim)))
     }
 
+    /// Tensors of one shape along a new dimension.
     public static func stacked(_ parts: [Tensor], dim: Int = 0) throws(AccrueError) -> Tensor {
         try result("a stack", parts, ct_stack(parts.map(\.handle), Int32(parts.count), Int32(dim)))
     }

@@ -18,6 +18,7 @@ public struct Adam<Weights: TensorTree>: Optimiser {
         self.init(first: try weights.zeros(), second: try weights.zeros(), steps: 0, beta1: beta1, beta2: beta2, epsilon: epsilon)
     }
 
+    /// With moments that have travelled: `steps` is how many made them.
     public init(first: Weights, second: Weights, steps: Int, beta1: Double = 0.9, beta2: Double = 0.999, epsilon: Double = 1e-8) {
         self.first = first
         self.second = second

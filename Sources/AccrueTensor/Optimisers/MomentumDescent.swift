@@ -8,10 +8,12 @@ public struct MomentumDescent<Weights: TensorTree>: Optimiser {
     public let nesterov: Bool
     public let weightDecay: Double
 
+    /// At rest. `momentum` is μ, `weightDecay` is added to the gradient as decay · weight.
     public init(for weights: Weights, momentum: Double = 0.9, nesterov: Bool = false, weightDecay: Double = 0) throws(AccrueError) {
         self.init(velocity: try weights.zeros(), momentum: momentum, nesterov: nesterov, weightDecay: weightDecay)
     }
 
+    /// With a velocity that has travelled.
     public init(velocity: Weights, momentum: Double, nesterov: Bool = false, weightDecay: Double = 0) {
         self.velocity = velocity
         self.momentum = momentum
