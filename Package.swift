@@ -63,7 +63,9 @@ if withEngine {
     ]
     if let libtorch {
         cxx += [.unsafeFlags(["-I\(libtorch)/include"])]
-        torchLinking += [.unsafeFlags(["-L\(libtorch)/lib", "-Xlinker", "-rpath=\(libtorch)/lib"])]
+        // By path: folders of other libraries come first in the search, and Debian's libtorch may lie in one of them.
+        let paths = ["libtorch.so", "libtorch_cpu.so", "libc10.so"].flatMap { ["-Xlinker", "\(libtorch)/lib/\($0)"] }
+        torchLinking = [.unsafeFlags(paths + ["-Xlinker", "-rpath=\(libtorch)/lib"])]
     }
     targets += [
         .target(name: "CTorch", cxxSettings: cxx, linkerSettings: torchLinking),
