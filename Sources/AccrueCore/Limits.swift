@@ -38,8 +38,6 @@ public enum Limits {
     public static let sweepsMax = 10_000
     /// Chunks that may wait unabsorbed in one pipeline before pushes are refused (`busy`).
     public static let waitingChunksMax = 100_000
-    /// Workers that hold a chunk before it is acknowledged.
-    public static let replicasMax = 2
     /// Rows of one query.
     public static let queryRowsMax = 100_000
     /// Draws of one query.

@@ -138,4 +138,29 @@ struct ClusterTests {
             }
         }
     }
+
+    @Test("absorbed bytes stay as long as the retention says", arguments: [(Retention.none, false), (Retention.versions(2), true), (.all, true)])
+    func retention(retention: Retention, stays: Bool) async throws {
+        let cluster = try Cluster()
+        var pipeline = HashChain.pipeline(chunks: 1)
+        pipeline.retention = .init(data: retention)
+        let declared = pipeline
+        try await cluster.withCoordinator {
+            try await cluster.withWorkers(["a"]) {
+                try await cluster.apply(declared)
+                let worker = try cluster.worker("a")
+                let first = try await cluster.push([1], to: worker)
+                #expect(try await cluster.awaited(1).version == 1)
+                let incarnation = try await cluster.newest().incarnation
+                // The worker hears of a drop before it hears that its next announcement is taken.
+                #expect(try await cluster.awaited(try await cluster.push([2], to: worker).position).version == 2)
+                func isThere() async -> Bool { (try? await worker.fetchChunk(first.chunk, incarnation: incarnation)) != nil }
+                #expect(await isThere() == stays)
+                if retention == .versions(2) {
+                    for value in [3.0, 4.0] { _ = try await cluster.awaited(try await cluster.push([value], to: worker).position) }
+                    #expect(await isThere() == false)
+                }
+            }
+        }
+    }
 }

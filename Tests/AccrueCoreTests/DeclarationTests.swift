@@ -61,4 +61,16 @@ struct DeclarationTests {
         #expect(ranges.flatMap { Array($0) } == Array(first..<max(first, min(available, first + rows))))
         #expect(ranges.allSatisfy { $0.count <= perChunk })
     }
+
+    @Test("a retention is all, none or versions N", arguments: [("all", Retention.all), ("none", Retention.none), ("versions 3", Retention.versions(3)), ("versions 0", nil), ("versions", nil), ("some", nil)])
+    func retention(text: String, meant: Retention?) {
+        #expect(Retention(text) == meant && meant.map { $0.text == text } != false)
+    }
+
+    @Test("with N versions kept, a version's chunks go when the N-th newer one is committed")
+    func retained() {
+        #expect(Retention.versions(2).keeps(absorbedBy: 1, newest: 2) && !Retention.versions(2).keeps(absorbedBy: 1, newest: 3))
+        #expect(Retention.versions(2).expired(by: 2) == nil && Retention.versions(2).expired(by: 3) == 1)
+        #expect(Retention.none.expired(by: 3) == 3 && Retention.all.expired(by: 3) == nil)
+    }
 }
