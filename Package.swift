@@ -88,5 +88,6 @@ let package = Package(
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: targets,
-    cxxLanguageStandard: .cxx17
+    // Debian's libtorch 1.13 compiles as C++17 only, those after 2.11 or so as C++20 only.
+    cxxLanguageStandard: libtorch == nil ? .cxx17 : .cxx20
 )

@@ -81,6 +81,22 @@ public struct Stretch: Codable, Equatable, Sendable {
         return Stretch(after: position, through: through, chunks: chunks.filter { !setAside.contains($0.position) })
     }
 
+    /// The stretches of rows that are scored on their own, so that several workers can share a large chunk: each chunk in equal parts of at most
+    /// `scorePartRows` rows, but never more than `scorePartsMax` of them.
+    public var scoreParts: [RowRange] {
+        chunks.flatMap { chunk in
+            let rows = chunk.chunk.rows
+            let parts = max(1, min(Self.scorePartsMax, (rows + Self.scorePartRows - 1) / Self.scorePartRows))
+            return (0..<parts).map { part in
+                let first = rows * part / parts
+                return RowRange(position: chunk.position, identity: chunk.chunk.identity, firstRow: first, rows: rows * (part + 1) / parts - first)
+            }
+        }
+    }
+    /// Part of what a version is: another number gives other draws.
+    public static let scorePartRows = 2_048
+    public static let scorePartsMax = 64
+
     /// The round's rows, in log order, cut into `min(count, rows)` contiguous stretches whose sizes differ by at most one row (the longer first).
     public func shards(_ count: Int) -> [[RowRange]] {
         let total = rows

@@ -48,7 +48,7 @@ public struct RoundKeys: Sendable {
     public func fit(sweep: Int, shard: Int) -> RandomKey { root.folding("fit").folding(sweep).folding(shard) }
     public func merge(sweep: Int) -> RandomKey { root.folding("merge").folding(sweep) }
     public func statistics(shard: Int) -> RandomKey { root.folding("statistics").folding(shard) }
-    public func score(position: Int) -> RandomKey { root.folding("score").folding(position) }
+    public func score(_ rows: RowRange) -> RandomKey { root.folding("score").folding(rows.position).folding(rows.firstRow) }
     public var finish: RandomKey { root.folding("finish") }
 }
 

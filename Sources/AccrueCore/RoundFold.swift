@@ -54,8 +54,9 @@ public struct RoundFold: Sendable {
         }
         var score: Score?
         if method.phases.scores {
-            for chunk in stretch.chunks {
-                guard let part = try method.score(state, on: try rows(chunk.position), key: keys.score(position: chunk.position)) else { continue }
+            for range in stretch.scoreParts {
+                let part = try rows(range.position).rows(range.firstRow..<range.firstRow + range.rows)
+                guard let part = try method.score(state, on: part, key: keys.score(range)) else { continue }
                 score = score.map { var pooled = $0; pooled.merge(part); return pooled } ?? part
             }
         }

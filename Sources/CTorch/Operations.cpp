@@ -1,5 +1,6 @@
 // Element-wise operations, reductions, shapes and layers.
 #include "Failure.hpp"
+#include <ATen/core/grad_mode.h>
 
 using namespace ct;
 
@@ -140,7 +141,13 @@ ct_tensor ct_softmax(ct_tensor a, int32_t dim, bool log) {
 }
 
 ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor bias) {
-    return make([&] { return at::linear(get(x), get(weight), maybe(bias)); });
+    return make([&]() -> at::Tensor {
+        const auto &input = get(x), &w = get(weight);
+        // One row is a matrix times a vector; a general product would first copy the whole weight into another order.
+        if (input.dim() == 2 && input.size(0) == 1 && !at::GradMode::is_enabled())
+            return (bias ? at::addmv(get(bias), w, input[0]) : at::mv(w, input[0])).unsqueeze(0);
+        return at::linear(input, w, maybe(bias));
+    });
 }
 ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor bias, int64_t stride, int64_t padding) {
     return make([&] { return at::conv2d(get(x), get(weight), maybe(bias), {stride, stride}, {padding, padding}); });

@@ -53,3 +53,21 @@ struct StretchTests {
         #expect(stretch.chunks.isEmpty && stretch.shards(4).isEmpty)
     }
 }
+
+@Suite("What is scored")
+struct ScorePartsTests {
+    @Test("large chunks are scored in equal parts, small ones whole, none in more parts than are allowed", arguments: [
+        (1, 1), (2_048, 1), (2_049, 2), (6_000, 3), (10_000_000, Stretch.scorePartsMax),
+    ])
+    func parts(rows: Int, count: Int) {
+        let chunk = LogEntry.Chunk(identity: ContentHash(of: .init("a".utf8)), key: nil, rows: rows, bytes: rows)
+        let parts = Stretch(after: 4, through: 5, chunks: [.init(position: 5, chunk: chunk)]).scoreParts
+        #expect(parts.count == count && parts.allSatisfy { $0.position == 5 })
+        var next = 0
+        for part in parts {
+            #expect(part.firstRow == next && abs(part.rows - rows / count) <= 1)
+            next += part.rows
+        }
+        #expect(next == rows)
+    }
+}

@@ -41,7 +41,7 @@ struct ValuesTests {
                 keys += [round.sweep(sweep), round.merge(sweep: sweep)]
                 for shard in 0..<3 { keys.append(round.fit(sweep: sweep, shard: shard)) }
             }
-            for index in 0..<3 { keys += [round.statistics(shard: index), round.score(position: index)] }
+            for index in 0..<3 { keys += [round.statistics(shard: index), round.score(RowRange(position: index, identity: ContentHash(of: Data()), firstRow: 0, rows: 1))] }
         }
         #expect(Set(keys).count == keys.count)
     }

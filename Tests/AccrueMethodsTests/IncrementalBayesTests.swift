@@ -202,7 +202,7 @@ import Testing
         let scenario = Scenario(
             title: "conv3", method: "IncrementalBayes",
             settings: [
-                "model": ["kind": "conv3", "widths": [4, 4, 8]], "inference": .string(inference), "epochs": 8, "batch": 10, "learningRate": 0.01, "fisherRows": 20,
+                "model": ["kind": "conv3", "widths": [4, 4, 8]], "inference": .string(inference), "epochs": 10, "batch": 10, "learningRate": 0.005, "fisherRows": 20, "temperature": 0.01,
             ], schema: Scenario.classes(2, [3, 32, 32]), rows: { try Scenario.labelled($0, $1, classes: 2, shape: [3, 32, 32], spread: 0.5) })
         let states = try scenario.run(rows: 40, chunk: 40)
         let held = try scenario.rows(2, 40), key = RandomKey(seed: 9)

@@ -35,6 +35,18 @@ import Testing
         #expect(try Tensor([1, 2] as [Float], shape: [2]).isFinite())
     }
 
+    @Test("a dense layer of one row is that row of many")
+    func oneRow() throws {
+        let key = RandomKey(seed: 4)
+        let x = try key.folding(1).normal([3, 7]), w = try key.folding(2).normal([5, 7]), b = try key.folding(3).normal([5])
+        for bias in [b, nil] {
+            let many = try x.linear(w, bias), one = try x.rows(1..<2).linear(w, bias)
+            #expect(one.shape == [1, 5])
+            #expect(try (one - (try many.rows(1..<2))).absolute().largest().item() < 1e-6)
+        }
+        #expect(throws: AccrueError.self) { try x.rows(0..<1).linear(try key.normal([5, 6]), nil) }
+    }
+
     @Test("patches times weights are the convolution")
     func unfold() throws {
         let key = RandomKey(seed: 3)

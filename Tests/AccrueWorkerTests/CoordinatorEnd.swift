@@ -41,6 +41,8 @@ final class CoordinatorEnd: Sendable {
         var pieces = PieceAssembly(bytesMax: 1 << 30, openBytesMax: 1 << 30)
         /// Refuses announcements, if it says so.
         var refusesAnnouncement: @Sendable (Announce) -> AccrueError? = { _ in nil }
+        /// Messages that get no answer, as if they had been lost.
+        var isDeafTo: Set<Verb> = []
         var verdict: @Sendable (InventoryItem) -> InventoryVerdict = { _ in .located }
     }
 
@@ -50,6 +52,8 @@ final class CoordinatorEnd: Sendable {
     /// Workers that said ready, in order.
     let readiness: AsyncStream<String>
     let reports: AsyncStream<Report>
+    let heartbeats: AsyncStream<Void>
+    private let beat: AsyncStream<Void>.Continuation
     private let ready: AsyncStream<String>.Continuation
     private let reported: AsyncStream<Report>.Continuation
 
@@ -59,6 +63,7 @@ final class CoordinatorEnd: Sendable {
         loop = try SocketLoop()
         (readiness, ready) = AsyncStream.makeStream()
         (reports, reported) = AsyncStream.makeStream()
+        (heartbeats, beat) = AsyncStream.makeStream()
         try loop.bind("control", at: control) { [weak self] in self?.control($0) ?? .taken }
         try loop.bind("bulk", at: bulk, traffic: .bulk) { [weak self] in self?.bulk($0) ?? .taken }
         try loop.bindPublisher("events", at: "ipc://\(folder)/events.sock")
@@ -100,6 +105,11 @@ final class CoordinatorEnd: Sendable {
     func give(_ task: LeaseTask, to worker: String) throws { try tell(try Message(.lease, encoding: task), to: worker) }
     func tell(_ message: Message, to worker: String) throws { try loop.send(message, on: "control", to: state.withLock { $0.peers[worker] }) }
 
+    /// Returns when workers have told what they hold so many times, and are ready.
+    func inventories(_ count: Int) async {
+        for await _ in readiness where state.withLock({ $0.inventories.count }) >= count { return }
+    }
+
     /// A producer or another worker.
     func requester(to endpoint: String) throws -> Requester { try Requester(loop, name: UUID().uuidString, to: endpoint) }
 
@@ -127,6 +137,7 @@ final class CoordinatorEnd: Sendable {
     private func control(_ incoming: Incoming) -> Intake {
         guard let peer = incoming.peer else { return .taken }
         let message = incoming.message
+        if let verb = message.known, state.withLock({ $0.isDeafTo.contains(verb) }) { return .taken }
         do throws(AccrueError) {
             try loop.send(try answer(message, from: peer), on: "control", to: peer)
         } catch { try? loop.send(.refuse(message.id, error), on: "control", to: peer) }
@@ -144,7 +155,9 @@ final class CoordinatorEnd: Sendable {
                 if let name = hello.name { state.peers[name] = peer }
             }
             return try .reply(id, encoding: Welcome(boot: boot, endpoints: Endpoints(bulk: bulk, events: "ipc://\(folder)/events.sock")))
-        case .heartbeat: return try .reply(id, encoding: HeartbeatReply(boot: boot, pipelines: pipelineHash))
+        case .heartbeat:
+            beat.yield()
+            return try .reply(id, encoding: HeartbeatReply(boot: boot, pipelines: pipelineHash))
         case .pipelines: return try .reply(id, encoding: PipelineListing(pipelines: state.withLock { $0.pipelines }, hash: pipelineHash))
         case .inventory:
             let page = try message.read(Inventory.self)

@@ -67,7 +67,7 @@ struct IngestTests {
                 ($0 as? AccrueError)?.retryAfterMs == 20
             }
         }
-        try await coordinator.withWorker("a") { _ in for await _ in coordinator.readiness { return } }
+        try await coordinator.withWorker("a") { _ in await coordinator.inventories(2) }
         let items = coordinator.state.withLock { $0.inventories.last?.items }
         #expect(items?.map(\.chunk.key) == ["busy"])
     }
@@ -126,9 +126,7 @@ struct IngestTests {
             for value in 0..<5 { _ = try await Producer.push(try Producer.chunk([Double(value)]), key: "k/\(value)", to: ingest) }
         }
         coordinator.state.withLock { $0.verdict = { $0.chunk.key == "k/3" ? .drop : .located } }
-        for _ in 0..<2 {
-            try await coordinator.withWorker("a") { _ in for await _ in coordinator.readiness { return } }
-        }
+        for count in 2...3 { try await coordinator.withWorker("a") { _ in await coordinator.inventories(count) } }
         let (inventories, hellos) = coordinator.state.withLock { ($0.inventories, $0.hellos) }
         #expect(inventories.map(\.items.count) == [0, 5, 4])
         #expect(inventories.allSatisfy { $0.last && $0.page == 0 })
@@ -157,7 +155,7 @@ struct IngestTests {
             for await _ in coordinator.readiness { break }
             _ = try await Producer.push(try Producer.chunk([1]), to: ingest)
             coordinator.state.withLock { $0.boot = "another" }
-            for await _ in coordinator.readiness { break }
+            await coordinator.inventories(2)
         }
         #expect(coordinator.state.withLock { $0.inventories.map(\.items.count) } == [0, 1])
     }

@@ -70,12 +70,11 @@ struct LeaseExecutionTests {
         }
         func hash(_ product: LeaseExecution.Product) throws -> ContentHash { ContentHash(of: try #require(product.blob)) }
         var scores: [Int: Score] = [:]
-        for (index, chunk) in stretch.chunks.enumerated().shuffled(using: &random) {
-            let range = RowRange(position: chunk.position, identity: chunk.chunk.identity, firstRow: 0, rows: chunk.chunk.rows)
+        for (index, range) in stretch.scoreParts.enumerated().shuffled(using: &random) {
             scores[index] = try perform(task(.score, shard: index, rows: [range]), history, &blobs).score
         }
         var pooled: Score?
-        for index in stretch.chunks.indices {
+        for index in stretch.scoreParts.indices {
             guard let part = scores[index] else { continue }
             pooled = pooled.map { var all = $0; all.merge(part); return all } ?? part
         }

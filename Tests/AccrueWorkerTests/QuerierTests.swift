@@ -81,7 +81,7 @@ struct QuerierTests {
                 pipeline: "chain", incarnation: "i", version: version, hash: ContentHash(of: Data()), bytes: 0, through: 0, absorbedChunks: 0, absorbedRows: 0,
                 createdAtMs: 0)
             let state = try HashChain().load(try HashChain().initialState(key: RandomKey(seed: 1)))
-            return QueryDesk.key(QueryHeader(pipeline: "chain", verb: "predict", seed: seed), ServedVersion(record: record, seed: 1, state: state))
+            return ServedVersion(record: record, seed: 1, state: state).key(querySeed: seed)
         }
         #expect(try key(version: 1, seed: nil) == key(version: 1, seed: 0))
         #expect(try Set([key(version: 1, seed: 0), key(version: 2, seed: 0), key(version: 1, seed: 1), key(version: 1, seed: -1)]).count == 4)
@@ -92,7 +92,7 @@ struct QuerierTests {
         let tensors = ["x": TensorBytes([UInt8](repeating: 7, count: 9 << 20), shape: [9 << 20])]
         let frames = try QueryDesk.frames(tensors, while: "testing")
         #expect(frames.count == 3 && frames.allSatisfy { $0.count <= Limits.frameBytesMax })
-        #expect(try Safetensors.decode(Data(frames.joined())).tensors == tensors)
+        #expect(try Safetensors.decode(Message(.reply, payload: frames).joinedPayload).tensors == tensors)
         #expect(try QueryDesk.frames([:], while: "testing").isEmpty)
         let tooLarge = ["x": TensorBytes(dtype: .u8, shape: [60 << 20], data: Data(count: 60 << 20))]
         #expect(throws: AccrueError.self) { try QueryDesk.frames(tooLarge, while: "testing") }

@@ -88,10 +88,10 @@ struct RoundsTests {
                 #expect(initial.phases == HashChain().phases)
                 let base = try #require(initial.blob)
                 var score: Score?
-                for (index, chunk) in chunks.enumerated() {
+                for (index, range) in stretch.scoreParts.enumerated() {
                     let done = try await perform(.score, shard: index) {
                         $0.base = base
-                        $0.rows = [RowRange(position: chunk.position, identity: chunk.chunk.identity, firstRow: 0, rows: chunk.chunk.rows)]
+                        $0.rows = [range]
                     }
                     let part = try #require(done.score)
                     score = score.map { var all = $0; all.merge(part); return all } ?? part

@@ -14,7 +14,14 @@ public final class NetworkPosterior: LoadedState {
     private let isPoint: Bool
     private let draw: @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
     private let description: JSONValue
-    private let kept = Mutex<(key: RandomKey, members: [NetworkMember])?>(nil)
+    private struct Kept: Sendable {
+        /// Of the key that was prepared for; they stay.
+        var prepared: (key: RandomKey, members: [NetworkMember])?
+        /// Of another key, the one last asked with.
+        var last: (key: RandomKey, members: [NetworkMember])?
+        func members(_ key: RandomKey) -> [NetworkMember] { [prepared, last].compactMap(\.self).first { $0.key == key }?.members ?? [] }
+    }
+    private let kept = Mutex(Kept())
 
     /// - Parameters:
     ///   - isPoint: all draws are the same weights, so one is enough.
@@ -33,7 +40,10 @@ public final class NetworkPosterior: LoadedState {
         self.draw = draw
     }
 
-    public func prepare(for key: RandomKey) throws(AccrueError) { _ = try members(key, Self.drawsStandard) }
+    public func prepare(for key: RandomKey) throws(AccrueError) {
+        let members = try members(key, Self.drawsStandard)
+        kept.withLock { $0 = Kept(prepared: (key, members)) }
+    }
 
     public func answer(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {
         switch query.verb {
@@ -57,11 +67,11 @@ public final class NetworkPosterior: LoadedState {
 
     private func members(_ key: RandomKey, _ count: Int) throws(AccrueError) -> [NetworkMember] {
         let wanted = isPoint ? 1 : count
-        let known = kept.withLock { $0.flatMap { $0.key == key ? $0.members : nil } } ?? []
+        let known = kept.withLock { $0.members(key) }
         if known.count >= wanted { return Array(known.prefix(wanted)) }
         var members = known
         for index in known.count..<wanted { members.append(try draw(key.folding(index))) }
-        if wanted <= Self.drawsStandard { kept.withLock { $0 = (key, members) } }
+        if wanted <= Self.drawsStandard { kept.withLock { if $0.prepared?.key != key { $0.last = (key, members) } } }
         return members
     }
 }

@@ -27,55 +27,43 @@ public enum Predictions: Sendable {
         for member in members { noise += try likelihood.noiseVariance(member.weights) / Double(members.count) }
         for start in stride(from: 0, to: rows.count, by: Self.rowsAtOnce) {
             let inputs = try rows.inputs(start..<min(rows.count, start + Self.rowsAtOnce))
-            var outputs: [Tensor] = []
+            var each: [Tensor] = []
             for member in members {
                 var pass = PlainPass(member.weights, statistics: member.statistics)
-                let output = try network.apply(inputs, &pass).cast(to: .f64)
-                guard try output.isFinite() else {
-                    throw AccrueError(.diverged, while: "predicting", "an output is not finite", hint: "check the inputs, or ask an earlier version")
-                }
-                outputs.append(output)
+                each.append(try network.apply(inputs, &pass))
+            }
+            // [draws, rows, outputs]
+            let outputs = try Tensor.stacked(each).cast(to: .f64)
+            guard try outputs.isFinite() else {
+                throw AccrueError(.diverged, while: "predicting", "an output is not finite", hint: "check the inputs, or ask an earlier version")
             }
             switch likelihood {
-            case .softmax: classes += try Self.classes(outputs)
-            case .bernoulli:
-                var logits: [Tensor] = []
-                for output in outputs { logits.append(try .concatenated([try output.zerosLike(), output], dim: 1)) }
-                classes += try Self.classes(logits)
+            case .softmax: classes += try Self.classes(logits: outputs)
+            case .bernoulli: classes += try Self.classes(logits: try .concatenated([try outputs.zerosLike(), outputs], dim: 2))
             case .gaussian: numbers += try Self.numbers(outputs, noise: noise).map(rows.targetScale.own)
             }
         }
         if case .gaussian = likelihood { self = .numbers(numbers) } else { self = .classes(classes) }
     }
 
-    private static func classes(_ logits: [Tensor]) throws(AccrueError) -> [ClassPrediction] {
-        let share = 1 / Double(logits.count)
-        var mean: Tensor?, expected: Tensor?
-        for logit in logits {
-            let logs = try logit.logSoftmax(1)
-            let probabilities = try logs.exp()
-            let entropy = try (probabilities * logs).sum(1) * -share
-            let part = try probabilities * share
-            if let sum = mean { mean = try sum + part } else { mean = part }
-            if let sum = expected { expected = try sum + entropy } else { expected = entropy }
-        }
-        guard let mean, let expected else { return [] }
-        let flat = try mean.doubles(), entropies = try expected.doubles()
-        let count = mean.shape[1]
-        return entropies.enumerated().map { row, entropy in
-            let probabilities = Array(flat[row * count..<(row + 1) * count])
+    private static func classes(logits: Tensor) throws(AccrueError) -> [ClassPrediction] {
+        let logs = try logits.logSoftmax(2)
+        let probabilities = try logs.exp()
+        let mean = try probabilities.mean(0).doubles(), expected = try (probabilities * logs).sum(2).mean(0).doubles()
+        let shape = logits.shape
+        return (0..<shape[1]).map { row in
+            let probabilities = Array(mean[row * shape[2]..<(row + 1) * shape[2]])
             let total = ClassPrediction.entropy(probabilities)
             // With one draw the two are equal but for rounding.
-            return ClassPrediction(probabilities: probabilities, totalEntropy: total, expectedEntropy: logits.count == 1 ? total : entropy)
+            return ClassPrediction(probabilities: probabilities, totalEntropy: total, expectedEntropy: shape[0] == 1 ? total : -expected[row])
         }
     }
 
-    private static func numbers(_ outputs: [Tensor], noise: Double) throws(AccrueError) -> [RegressionPrediction] {
-        var columns: [[Double]] = []
-        for output in outputs { columns.append(try output.doubles()) }
-        return columns[0].indices.map { row in
+    private static func numbers(_ outputs: Tensor, noise: Double) throws(AccrueError) -> [RegressionPrediction] {
+        let values = try outputs.doubles(), draws = outputs.shape[0], count = outputs.shape[1]
+        return (0..<count).map { row in
             var moments = Moments(dimension: 1)
-            for column in columns { moments.add([column[row]]) }
+            for draw in 0..<draws { moments.add([values[draw * count + row]]) }
             return RegressionPrediction(mean: moments.mean[0], aleatoricVariance: noise, epistemicVariance: moments.variances[0])
         }
     }

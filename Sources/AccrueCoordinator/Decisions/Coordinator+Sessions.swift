@@ -166,7 +166,7 @@ extension Coordinator {
     }
 
     static func name(_ lease: LeaseIdentity) -> String {
-        let part = lease.phase == .fit || lease.phase == .statistics ? " of shard \(lease.shard)" : lease.phase == .score ? " of chunk \(lease.shard)" : ""
+        let part = lease.phase == .fit || lease.phase == .statistics ? " of shard \(lease.shard)" : lease.phase == .score ? " of part \(lease.shard)" : ""
         return "\(lease.phase.rawValue)\(part) for version \(lease.version) of pipeline '\(lease.pipeline)'"
     }
 }

@@ -5,7 +5,7 @@ import AccrueWire
 struct Piece: Hashable, Sendable {
     var phase: LeasePhase
     var sweep = 0
-    /// The shard (fit, statistics) or the index of the chunk in its round (score).
+    /// The shard (fit, statistics) or the index among the round's score parts (score).
     var shard = 0
 }
 
@@ -29,6 +29,7 @@ struct RoundProgress: Sendable {
     private let base: ContentHash
     private let rowsBefore: Int
     private(set) var step: Step
+    private let scoreParts: [RowRange]
     private var scores: [Score?]
     private var isScored: [Bool]
     private var work: ContentHash?
@@ -49,8 +50,9 @@ struct RoundProgress: Sendable {
         self.base = base
         self.rowsBefore = rowsBefore
         step = .fit(sweep: 0)
-        scores = Array(repeating: nil, count: stretch.chunks.count)
-        isScored = Array(repeating: !phases.scores, count: stretch.chunks.count)
+        scoreParts = phases.scores ? stretch.scoreParts : []
+        scores = Array(repeating: nil, count: scoreParts.count)
+        isScored = Array(repeating: false, count: scoreParts.count)
         parts = Array(repeating: nil, count: shards.count)
         isDone = Array(repeating: false, count: shards.count)
         sweepReports = Array(repeating: nil, count: shards.count)
@@ -73,9 +75,7 @@ struct RoundProgress: Sendable {
     func rows(of piece: Piece) -> [RowRange] {
         switch piece.phase {
         case .fit, .statistics: return shards[piece.shard]
-        case .score:
-            let chunk = stretch.chunks[piece.shard]
-            return [RowRange(position: chunk.position, identity: chunk.chunk.identity, firstRow: 0, rows: chunk.chunk.rows)]
+        case .score: return [scoreParts[piece.shard]]
         case .initial, .merge, .finish: return []
         }
     }
@@ -153,7 +153,7 @@ struct RoundProgress: Sendable {
 
     private static func rows(_ ranges: [RowRange]) -> Int { ranges.reduce(0) { $0 + $1.rows } }
 
-    /// The scores of the round's chunks, pooled in log order.
+    /// The scores of the round's rows, pooled in log order.
     var score: Score? {
         scores.compactMap(\.self).reduce(nil as Score?) { pooled, part in
             guard var pooled else { return part }

@@ -4,7 +4,7 @@ public import AccrueCore
 public enum LeasePhase: String, Codable, Sendable, CaseIterable {
     /// Make version 0.
     case initial
-    /// Score one chunk with the last version.
+    /// Score some rows of one chunk with the last version.
     case score
     case fit, merge, statistics, finish
 }
@@ -20,7 +20,7 @@ public struct LeaseIdentity: Codable, Hashable, Sendable {
     public var attempt: Int
     public var phase: LeasePhase
     public var sweep: Int
-    /// The shard (fit, statistics) or the index of the chunk in its round (score).
+    /// The shard (fit, statistics) or the index among the round's score parts (score).
     public var shard: Int
 
     public init(
@@ -60,7 +60,7 @@ public struct LeaseTask: Codable, Equatable, Sendable {
     public var base: ContentHash?
     /// The work after the last merged sweep; nil in sweep 0, where the worker derives it from `base` by `begin`.
     public var work: ContentHash?
-    /// The rows of the shard (fit, statistics) or of the chunk (score).
+    /// The rows of the shard (fit, statistics) or of the part of a chunk (score).
     public var rows: [RowRange]
     /// Ingest endpoints that hold each chunk of `rows`, by chunk identity.
     public var locations: [String: [String]]

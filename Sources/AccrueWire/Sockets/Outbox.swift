@@ -15,6 +15,7 @@ struct Outbox {
     private let bytesMax: Int
     /// Of all peers together.
     private(set) var bytes = 0
+    private var bytesOf: [Peer?: Int] = [:]
     /// How long a peer may be away before what waits for it is given up.
     private let patienceMs: Int
     /// Messages given up since the start.
@@ -31,11 +32,13 @@ struct Outbox {
     /// Puts a message behind those that wait for the same peer; false when there is no room.
     mutating func append(_ frames: [Data], for peer: Peer?, at now: MonotonicTime) -> Bool {
         let count = frames.reduce(0) { $0 + $1.count }
-        guard waiting[peer]?.count ?? 0 < messagesMax, bytes + count <= bytesMax else {
+        // A quarter each, so that no peer takes all the room.
+        guard waiting[peer]?.count ?? 0 < messagesMax, bytes + count <= bytesMax, bytesOf[peer, default: 0] + count <= bytesMax / 4 else {
             lost += 1
             return false
         }
         bytes += count
+        bytesOf[peer, default: 0] += count
         waiting[peer, default: []].append(Waiting(frames: frames, bytes: count, since: now))
         return true
     }
@@ -64,8 +67,13 @@ struct Outbox {
                     break loop
                 }
             }
-            for message in messages.prefix(done) { bytes -= message.bytes }
-            if done == messages.count { waiting[peer] = nil } else if done > 0 { waiting[peer]?.removeFirst(done) }
+            let freed = messages.prefix(done).reduce(0) { $0 + $1.bytes }
+            bytes -= freed
+            bytesOf[peer, default: 0] -= freed
+            if done == messages.count {
+                waiting[peer] = nil
+                bytesOf[peer] = nil
+            } else if done > 0 { waiting[peer]?.removeFirst(done) }
         }
         return gone
     }

@@ -78,8 +78,8 @@ public struct LeaseExecution: Sendable {
             let state = try method.initialState(key: RoundKeys.initial(seed: pipeline.seed))
             return Product(blob: state, kind: .state, phases: method.phases)
         case .score:
-            guard let rows = inputs.rows.first, let range = task.rows.first else { throw incomplete("the chunk's rows") }
-            return Product(score: try method.score(try base(inputs), on: rows, key: keys.score(position: range.position)))
+            guard let rows = inputs.rows.first, let range = task.rows.first else { throw incomplete("its rows") }
+            return Product(score: try method.score(try base(inputs), on: rows, key: keys.score(range)))
         case .fit:
             let work = try work(inputs, keys)
             let here = round(sweep: identity.sweep, keys, shard: identity.shard)

@@ -75,16 +75,11 @@ final class QueryDesk: Sendable {
                 .limitExceeded, while: operation, "tensor '\(name)' has \(tensor.rowCount) rows; at most \(Limits.queryRowsMax) are allowed", hint: "ask in parts")
         }
         let answer = try version.state.answer(
-            QueryBytes(verb: query.verb, header: query.header, tensors: tensors), key: Self.key(query, version))
+            QueryBytes(verb: query.verb, header: query.header, tensors: tensors), key: version.key(querySeed: query.seed))
         let reply = QueryReply(
             pipeline: query.pipeline, version: version.record.version, absorbedChunks: version.record.absorbedChunks,
             absorbedRows: version.record.absorbedRows, header: answer.header)
         return try .reply(message.id, encoding: reply, payload: try Self.frames(answer.tensors, while: operation))
-    }
-
-    /// The same question to the same version gets the same answer, also after the querier was started anew.
-    static func key(_ query: QueryHeader, _ version: ServedVersion) -> RandomKey {
-        RandomKey(seed: version.seed).folding("query").folding(version.record.version).folding(query.seed ?? 0)
     }
 
     /// Safetensors bytes in frames that fit a message; none when there are no tensors.

@@ -8,6 +8,9 @@ struct ServedVersion: Sendable {
     var record: PosteriorRecord
     var seed: UInt64
     var state: any LoadedState
+
+    /// The same question to the same version gets the same answer, also after the querier was started anew.
+    func key(querySeed: Int?) -> RandomKey { RandomKey(seed: seed).folding("query").folding(record.version).folding(querySeed ?? 0) }
 }
 
 /// The versions that a querier has loaded: the newest of each pipeline, and the older ones last asked for.
@@ -166,10 +169,14 @@ final class ServedVersions: Sendable {
         let declaration = try await declaration(pipeline, incarnation: record.incarnation)
         let bytes = try await bulk().getBlob(record.hash)
         let catalog = catalog
-        let state = try await loading.run { () -> Result<any LoadedState, AccrueError> in
-            do throws(AccrueError) { return .success(try catalog.make(declaration).load(bytes)) } catch { return .failure(error) }
+        let served = try await loading.run { () -> Result<ServedVersion, AccrueError> in
+            do throws(AccrueError) {
+                let served = ServedVersion(record: record, seed: declaration.seed, state: try catalog.make(declaration).load(bytes))
+                // What answers need is made before the version is served, so that the first who ask do not wait for it.
+                try served.state.prepare(for: served.key(querySeed: nil))
+                return .success(served)
+            } catch { return .failure(error) }
         }.get()
-        let served = ServedVersion(record: record, seed: declaration.seed, state: state)
         let isNewest = shared.withLock { shared in
             if version != nil { return false }
             if let now = shared.newest[pipeline]?.record, now.incarnation == record.incarnation, now.version > record.version { return true }

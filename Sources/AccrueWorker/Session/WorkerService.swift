@@ -96,7 +96,7 @@ public struct WorkerService: Sendable {
             },
         ]
         let failure = await outcomes.first { _ in true } ?? nil
-        await ingest.close(patienceMs: 5_000)
+        await ingest.close(patienceMs: 3_000)
         await learner.stop()
         link.stop()
         for task in tasks { task.cancel() }

@@ -59,7 +59,7 @@ final class SimulatedCoordinator {
         world.network.connect(Self.control) { [unowned self] message, from in control(message, from) }
         world.network.connect(Self.bulk) { [unowned self] message, from in bulk(message, from) }
         world.witness.recovered(pipelines, process?.store)
-        world.agenda.every(100) { [unowned self] in
+        world.agenda.every(250) { [unowned self] in
             guard boots == boot, isUp else { return false }
             feed(.tick)
             return true

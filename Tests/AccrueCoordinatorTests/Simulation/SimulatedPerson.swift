@@ -68,7 +68,7 @@ final class SimulatedPerson {
             guard let self, !world.isPoisoned(chunk.chunk.identity) else { return }
             requests.ask(.chunksRetry, ChunkPositions(pipeline: pipeline, positions: [chunk.position])) { [weak self] (result: Result<PositionsReply, AccrueError>) in
                 guard let self, incarnations[pipeline] == incarnation, case .success(let reply) = result else { return }
-                world.witness.retried(incarnation, chunk.chunk, reply.positions)
+                world.witness.retried(incarnation, .chunk(chunk.chunk), reply.positions)
             }
         }
     }

@@ -3,8 +3,8 @@ import Testing
 
 @Suite("Simulated clusters in storms")
 struct SimulationTests {
-    /// Seeds that have found something once.
-    static let memorable: [Int] = [92, 211, 218]
+    /// Seeds that find what was once wrong: holders forgotten when a page of an inventory came again (86), an error that confirmed itself (134).
+    private static let memorable = [86, 134]
 
     private static let environment = ProcessInfo.processInfo.environment
     private static let only = environment["ACCRUE_SIMULATION_SEED"].flatMap(Int.init)
@@ -13,7 +13,7 @@ struct SimulationTests {
 
     private static func seeds(lane: Int) -> [Int] {
         if let only { return lane == 0 ? [only] : [] }
-        return Array(stride(from: 1 + lane, through: count, by: lanes)) + (lane == 0 ? memorable : [])
+        return Array(stride(from: 1 + lane, through: count, by: lanes)) + (lane == 0 ? memorable.filter { $0 > count } : [])
     }
 
     @Test("whatever happens, versions are the quiet fold of the log, and what was acknowledged counts once", arguments: 0..<lanes)

@@ -44,7 +44,9 @@ final class Witness {
             append(kind, at: position, incarnation)
             if case .setAside(let positions, let reason) = kind, reason != "by a person" { confirmed(positions, incarnation) }
         case (.retry(let old, let incarnation), .position(let position)):
-            if let entry = logs[incarnation]?[old - 1] { append(entry.kind, at: position, incarnation) }
+            guard let log = logs[incarnation], log.indices.contains(old - 1) else { return world.violated("position \(old) is retried, which the log does not have") }
+            // Asked a second time, it is where it was put the first time.
+            if position > log.count { append(log[old - 1].kind, at: position, incarnation) } else { retried(incarnation, log[old - 1].kind, [position]) }
         case (.create(let declaration, let incarnation, _, let state, _), .done):
             declarations[incarnation] = declaration
             versions[incarnation] = [VersionRecord(version: 0, state: state, through: 0, absorbedChunks: 0, absorbedRows: 0)]
@@ -79,8 +81,8 @@ final class Witness {
         if !isLogged { world.violated("position \(position) was set aside, and the committed log does not say so") }
     }
 
-    func retried(_ incarnation: String, _ chunk: LogEntry.Chunk, _ positions: [Int]) {
-        for position in positions where logs[incarnation]?[position - 1].kind != .chunk(chunk) {
+    func retried(_ incarnation: String, _ chunk: LogEntry.Kind, _ positions: [Int]) {
+        for position in positions where logs[incarnation]?[position - 1].kind != chunk {
             world.violated("a retried chunk is said to be at \(position), and the committed log does not have it there")
         }
     }

@@ -14,6 +14,8 @@ final class World {
     static let poison = 666.0
     static let method = HashChain(poison: poison)
     static let settlingMsMax = 240_000
+    /// A world in which more than this happens goes round in circles.
+    static let stepsMax = 300_000
     static var timing: CoordinatorTiming {
         var timing = CoordinatorTiming()
         timing.stallMs = 8_000
@@ -75,7 +77,7 @@ final class World {
         var shared: [Parcel] = []
         for number in 1...(kind == .ordered ? 1 : dice.number(1...3)) {
             var parcels: [Parcel] = []
-            for index in 0..<dice.number(3...9) {
+            for index in 0..<dice.number(kind == .ordered ? 3...10 : 2...6) {
                 var chunk = (0..<dice.number(1...4)).map { Double(1_000 * number + 10 * index + $0) }
                 if dice.chance(poisonRate) { chunk[0] = Self.poison + 0 }
                 let rows = try HashChain.rows(chunk)
@@ -98,25 +100,28 @@ final class World {
 
     /// Runs to the end, or to the first violation.
     func run() {
-        let severity = dice.one(of: [0.0, 0.3, 1.0])
+        let severity = dice.one(of: [0.0, 0.3, 1.0, 1.0])
         network.weather = Network.Weather(
             dropped: severity * 0.1, doubled: severity * 0.1, delayMs: 1...(severity == 0 ? 5 : dice.one(of: [5, 50, 400])))
         coordinator.start()
         for worker in workers { worker.start() }
         person.start()
         for producer in producers { producer.start() }
-        let stormMs = dice.number(5_000...25_000)
+        let stormMs = dice.number(4_000...15_000)
         if severity > 0 { brew(severity) }
         agenda.every(2_000) { [unowned self] in
             person.watch(flushing: !isStorm)
             return true
         }
         agenda.after(stormMs) { [unowned self] in heal() }
+        var steps = 0
         while violations.isEmpty, !person.isContent {
-            guard agenda.step() else { return violated("nothing happens any more") }
+            steps += 1
+            guard agenda.step(), steps < Self.stepsMax else { return violated("after \(steps) steps it goes round in circles, or nothing happens any more") }
             if agenda.nowMs > stormMs + Self.settlingMsMax { return unsettled() }
         }
         guard violations.isEmpty else { return }
+        note("at rest after \(steps) steps")
         witness.judge(coordinator.pipelines, coordinator.store)
         if kind == .ordered { compareWithLocalRun() }
     }
@@ -139,8 +144,11 @@ final class World {
         if dice.chance(0.3) { again(2 * meanMs) { [unowned self] in fill(dice.one(of: workers)) } }
         guard kind == .free else { return }
         again(2 * meanMs) { [unowned self] in person.flush(dice.one(of: pipelines).name) }
-        if dice.chance(0.5) { again(2 * meanMs) { [unowned self] in person.setAside(dice.one(of: pipelines).name) } }
-        if dice.chance(0.5) { again(2 * meanMs) { [unowned self] in person.retry(dice.one(of: pipelines).name) } }
+        if dice.chance(0.5) {
+            let undecidedMs = dice.one(of: [300, 1_500, 6_000])
+            again(undecidedMs) { [unowned self] in person.setAside(dice.one(of: pipelines).name) }
+            again(undecidedMs) { [unowned self] in person.retry(dice.one(of: pipelines).name) }
+        }
         if dice.chance(0.15) { again(4 * meanMs) { [unowned self] in person.deleteAndApply(dice.one(of: pipelines)) } }
     }
 

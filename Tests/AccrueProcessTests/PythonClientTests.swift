@@ -1,0 +1,36 @@
+import AccrueCore
+import Foundation
+import Testing
+
+/// A client that was written from ops/PROTOCOL.md alone, against a real daemon.
+@Suite(
+    "A plain Python client", .timeLimit(.minutes(5)), .serialized, .enabled(if: Daemon.exists, "this build has no engine"),
+    .enabled(if: ProcessInfo.processInfo.environment["ACCRUE_PYTHON_CHECK"] != "0", "ACCRUE_PYTHON_CHECK=0 leaves it out"))
+struct PythonClientTests {
+    private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..").standardizedFileURL.path
+
+    /// A Python with pyzmq, safetensors and numpy; made once, beside the build.
+    private static func python() async throws -> String {
+        let folder = "\(root)/.build/python-client", python = "\(folder)/bin/python"
+        let imports = ["-c", "import numpy, safetensors.numpy, zmq"]
+        if FileManager.default.isExecutableFile(atPath: python), try await Program.run(python, imports).status == 0 { return python }
+        for command in [["/usr/bin/python3", "-m", "venv", folder], [python, "-m", "pip", "install", "--quiet", "pyzmq", "safetensors", "numpy"]] {
+            let result = try await Program.run(command[0], Array(command.dropFirst()))
+            guard result.status == 0 else {
+                throw AccrueError(
+                    .unavailable, while: "running '\(command.joined(separator: " "))'", result.errors + result.output,
+                    hint: "install python3-venv, allow pip to reach an index, or set ACCRUE_PYTHON_CHECK=0 to leave this test out")
+            }
+        }
+        return python
+    }
+
+    @Test("everything that the protocol page promises a client is so, on local sockets and over TCP", arguments: [[], ["--listen", "tcp://127.0.0.1:*"]])
+    func check(listening: [String]) async throws {
+        let python = try await Self.python()
+        let daemon = try await Daemon(workers: 2, listening)
+        let result = try await Program.run(python, ["\(Self.root)/ops/clients/python/accrue_protocol_check.py", daemon.ready.control])
+        #expect(result.status == 0, "\(result.errors)\n\(daemon.log)")
+        #expect(try await daemon.stop() == 0)
+    }
+}
