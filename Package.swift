@@ -50,7 +50,7 @@ var targets: [Target] = [
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests(
         "AccrueCoordinatorTests", ["AccrueCoordinator", "AccrueStore", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
-    tests("AccrueClusterTests", ["AccrueCoordinator", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
+    tests("AccrueClusterTests", ["AccrueClient", "AccrueCoordinator", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
     tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
 ]
@@ -73,7 +73,7 @@ if withEngine {
         layer("AccrueBayes", ["AccrueTensor", "AccrueCore"]),
         layer("AccrueMethods", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
         .executableTarget(
-            name: "accrue-engine", dependencies: ["AccrueMethods", "AccrueTensor", "AccrueWorker", "AccrueClient", "AccrueCore", arguments],
+            name: "accrue-engine", dependencies: ["AccrueMethods", "AccrueTensor", "AccrueWorker", "AccrueClient", "AccrueWire", "AccrueCore", arguments],
             swiftSettings: strict),
         tests("AccrueTensorTests", ["AccrueTensor", "AccrueCore"]),
         tests("AccrueBayesTests", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),

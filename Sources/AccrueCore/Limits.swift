@@ -46,6 +46,8 @@ public enum Limits {
     public static let outboxMessagesMax = 10_000
     /// Bytes of all messages that wait on one socket for peers that cannot take them; what comes then is lost, and asked for again.
     public static let outboxBytesMax = 256 << 20
+    /// Keys that may be authorised at a time; all are listed in one message.
+    public static let authorisedKeysMax = 4_000
     /// Workers that may be joined to one coordinator.
     public static let workersMax = 1_024
     /// Items of one page of an inventory or listing.

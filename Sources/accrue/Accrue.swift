@@ -12,7 +12,7 @@ struct Accrue: AsyncParsableCommand {
         abstract: "Bayesian posteriors that stay current while data keeps arriving.", version: version,
         subcommands: [
             ServeCommand.self, WorkerCommand.self, RunCommand.self, PipelineCommand.self, PushCommand.self, FlushCommand.self, QueryCommand.self, PosteriorCommand.self,
-            StatusCommand.self, ChunksCommand.self, EventsCommand.self, DoctorCommand.self, BenchCommand.self,
+            StatusCommand.self, ChunksCommand.self, EventsCommand.self, KeysCommand.self, DoctorCommand.self, BenchCommand.self,
         ])
 
     static func main() async {

@@ -40,7 +40,7 @@ final class Cluster: Sendable {
     /// Runs a coordinator until `body` returns.
     func withCoordinator<Value: Sendable>(_ body: @Sendable () async throws -> Value) async throws -> Value {
         let service = CoordinatorService(try CoordinatorSettings(home: home), report: { _ in }) { Issue.record("the coordinator ended: \($0)") }
-        return try await Self.running({ end throws(AccrueError) in try await service.run(ready: { _ in }, until: end) }, body)
+        return try await Running.during({ end throws(AccrueError) in try await service.run(ready: { _ in }, until: end) }, body)
     }
 
     func withWorkers<Value: Sendable>(_ names: [String], _ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
@@ -48,32 +48,17 @@ final class Cluster: Sendable {
         let catalog = catalog
         let settings = try WorkerSettings(coordinator: control.endpoint, home: "\(home)/\(name)", name: name)
         let service = WorkerService(settings, catalog: catalog, report: { _ in }) { Issue.record("the worker ended: \($0)") }
-        return try await Self.running({ end throws(AccrueError) in try await service.run(until: end) }) { try await self.withWorkers(Array(names.dropFirst()), body) }
+        return try await Running.during({ end throws(AccrueError) in try await service.run(until: end) }) { try await self.withWorkers(Array(names.dropFirst()), body) }
     }
 
     func withQuerier<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
         let service = QuerierService(try QuerierSettings(coordinator: control.endpoint, home: "\(home)/querier"), catalog: catalog, report: { _ in })
-        return try await Self.running({ end throws(AccrueError) in try await service.run(until: end) }, body)
+        return try await Running.during({ end throws(AccrueError) in try await service.run(until: end) }, body)
     }
 
     private var catalog: MethodCatalog {
         let method = method
         return MethodCatalog(["HashChain": { (_, _) throws(AccrueError) in method }])
-    }
-
-    private static func running<Value: Sendable>(
-        _ service: @escaping @Sendable (@escaping @Sendable () async -> Void) async throws(AccrueError) -> Void, _ body: @Sendable () async throws -> Value
-    ) async throws -> Value {
-        let (ends, end) = AsyncStream<Void>.makeStream()
-        let running = Task { () -> AccrueError? in
-            do throws(AccrueError) { try await service { for await _ in ends { return } } } catch { return error }
-            return nil
-        }
-        let result: Result<Value, any Error>
-        do { result = .success(try await body()) } catch { result = .failure(error) }
-        end.yield()
-        if let error = await running.value { throw error }
-        return try result.get()
     }
 
     // What clients do.

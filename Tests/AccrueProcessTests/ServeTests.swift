@@ -89,8 +89,8 @@ struct ServeTests {
         #expect(try await accrue("posterior", "export", "linear-golden", "--out", rows.path("out.safetensors")).status == 0)
     }
 
-    @Test("an address that other machines reach, a wildcard and too long a home are refused", arguments: [
-        ["--listen", "tcp://192.0.2.1:7700"], ["--listen", "tcp://*:7700", "--insecure"], ["--listen", "nonsense"],
+    @Test("a wildcard, an address that is none and too long a home are refused", arguments: [
+        ["--listen", "tcp://*:7700", "--insecure"], ["--listen", "nonsense"],
         ["--home", "/tmp/\(String(repeating: "x", count: 100))"],
     ])
     func refused(options: [String]) async throws {

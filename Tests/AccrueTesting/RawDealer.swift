@@ -8,18 +8,24 @@ public struct RawDealer {
 
     public struct Unavailable: Error {}
 
-    public init(_ endpoint: String) throws {
+    /// Whole keys make it a CURVE client.
+    public init(_ endpoint: String, serverKey: String? = nil, publicKey: String? = nil, secretKey: String? = nil) throws {
         guard let context = zmq_ctx_new(), let socket = zmq_socket(context, ZMQ_DEALER) else { throw Unavailable() }
         self.context = context
         self.socket = socket
         var linger: Int32 = 0
         zmq_setsockopt(socket, ZMQ_LINGER, &linger, 4)
+        for (option, key) in [(ZMQ_CURVE_SERVERKEY, serverKey), (ZMQ_CURVE_PUBLICKEY, publicKey), (ZMQ_CURVE_SECRETKEY, secretKey)] {
+            if let key { zmq_setsockopt(socket, option, key, key.utf8.count) }
+        }
         guard zmq_connect(socket, endpoint) == 0 else { throw Unavailable() }
     }
 
-    public func send(_ frames: [Data]) {
+    /// - Parameter isWaiting: for room; without it, what finds none is dropped.
+    public func send(_ frames: [Data], isWaiting: Bool = true) {
         for (index, frame) in frames.enumerated() {
-            _ = frame.withUnsafeBytes { zmq_send(socket, $0.baseAddress, $0.count, index + 1 < frames.count ? ZMQ_SNDMORE : 0) }
+            let flags = (index + 1 < frames.count ? ZMQ_SNDMORE : 0) | (isWaiting ? 0 : ZMQ_DONTWAIT)
+            _ = frame.withUnsafeBytes { zmq_send(socket, $0.baseAddress, $0.count, flags) }
         }
     }
 

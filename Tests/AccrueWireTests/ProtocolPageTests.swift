@@ -50,7 +50,7 @@ struct ProtocolPageTests {
     /// Every field that a type writes stands on the page.
     @Test("every field of every answer and request that clients see is described")
     func fields() throws {
-        let hash = ContentHash(of: Data())
+        let hash = ContentHash(of: Data()), key = try #require(PublicKey("rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"))
         let declaration = PipelineDeclaration(name: "p", method: "m", seed: 1, schema: Schema([]), settings: [:], round: .init(chunks: 1, linger: 1))
         let chunk = LogEntry.Chunk(identity: hash, key: "k", rows: 1, bytes: 1)
         let lease = LeaseIdentity(pipeline: "p", incarnation: "i", boot: "b", version: 1, attempt: 0, phase: .fit)
@@ -72,7 +72,7 @@ struct ProtocolPageTests {
             Hint(kind: .version, pipeline: "p", version: 1), QueryHeader(pipeline: "p", verb: "predict", at: 1, seed: 1),
             QueryReply(pipeline: "p", version: 1, absorbedChunks: 1, absorbedRows: 1, header: [:]), BlobGet(hash: hash, offset: 0, length: 1),
             BlobPut(hash: hash, kind: .state, offset: 0, totalBytes: 1), RangeReply(totalBytes: 1), Fetch(incarnation: "i", identity: hash, offset: 0, length: 1),
-            Heartbeat(worker: "w", lease: lease, step: 1), HeartbeatReply(boot: "b", pipelines: hash), Ready(worker: "w"), Cancel(lease: lease),
+            Heartbeat(worker: "w", lease: lease, step: 1), HeartbeatReply(boot: "b", pipelines: hash, keys: hash), KeyListing(keys: [AuthorisedKey(name: "k", role: .reader, publicKey: key)]), Ready(worker: "w"), Cancel(lease: lease),
             Drop(incarnation: "i", identity: hash), InventoryReply(verdicts: []), Announce(worker: "w", pipeline: "p", incarnation: "i", chunk: chunk),
             Inventory(worker: "w", page: 0, last: true, items: [InventoryItem(incarnation: "i", chunk: chunk)]),
             LeaseTask(

@@ -32,6 +32,8 @@ final class CoordinatorEnd: Sendable {
         var log: [(incarnation: String, chunk: LogEntry.Chunk)] = []
         var locations: [ContentHash: [String]] = [:]
         var hellos: [Hello] = []
+        /// Where each worker said hello from.
+        var peers: [String: Peer] = [:]
         var inventories: [Inventory] = []
         var announcements = 0
         var versions: [PosteriorRecord] = []
@@ -100,8 +102,8 @@ final class CoordinatorEnd: Sendable {
         try loop.publish(try Message(.hint, encoding: Hint(kind: .version, pipeline: pipeline, version: version)), topic: pipeline, on: "events")
     }
 
-    func give(_ task: LeaseTask, to worker: String) throws { try loop.send(try Message(.lease, encoding: task), on: "control", to: Peer(Data("w-\(worker)".utf8))) }
-    func tell(_ message: Message, to worker: String) throws { try loop.send(message, on: "control", to: Peer(Data("w-\(worker)".utf8))) }
+    func give(_ task: LeaseTask, to worker: String) throws { try tell(try Message(.lease, encoding: task), to: worker) }
+    func tell(_ message: Message, to worker: String) throws { try loop.send(message, on: "control", to: state.withLock { $0.peers[worker] }) }
 
     /// Returns when workers have told what they hold so many times, and are ready.
     func inventories(_ count: Int) async {
@@ -137,18 +139,21 @@ final class CoordinatorEnd: Sendable {
         let message = incoming.message
         if let verb = message.known, state.withLock({ $0.isDeafTo.contains(verb) }) { return .taken }
         do throws(AccrueError) {
-            try loop.send(try answer(message), on: "control", to: peer)
+            try loop.send(try answer(message, from: peer), on: "control", to: peer)
         } catch { try? loop.send(.refuse(message.id, error), on: "control", to: peer) }
         return .taken
     }
 
-    private func answer(_ message: Message) throws(AccrueError) -> Message {
+    private func answer(_ message: Message, from peer: Peer) throws(AccrueError) -> Message {
         let id = message.id
         let boot = state.withLock { $0.boot }
         switch message.known {
         case .hello:
             let hello = try message.read(Hello.self)
-            state.withLock { $0.hellos.append(hello) }
+            state.withLock { state in
+                state.hellos.append(hello)
+                if let name = hello.name { state.peers[name] = peer }
+            }
             return try .reply(id, encoding: Welcome(boot: boot, endpoints: Endpoints(bulk: bulk, events: "ipc://\(folder)/events.sock")))
         case .heartbeat:
             beat.yield()

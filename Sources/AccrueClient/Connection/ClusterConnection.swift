@@ -42,18 +42,22 @@ public final class ClusterConnection: Sendable {
     }
 
     /// Connects to a coordinator's control endpoint.
-    /// - Throws: `unavailable` when nobody answers there, `invalidInput` for a malformed endpoint.
-    public static func open(_ endpoint: String, patienceMs: Int = patienceMsStandard) async throws(AccrueError) -> ClusterConnection {
+    /// - Parameter key: who asks, where sockets ask for a key.
+    /// - Throws: `unavailable` when nobody answers there, `invalidInput` for a malformed endpoint, `unauthorised` when who listens there does not accept
+    ///   the key, or asks for one.
+    public static func open(_ endpoint: String, as key: ClientKey? = nil, patienceMs: Int = patienceMsStandard) async throws(AccrueError) -> ClusterConnection {
         let hint = "start a daemon with 'accrue serve', or name its control endpoint with --connect or ACCRUE_CONNECT"
         if endpoint.hasPrefix("ipc:///"), !FileManager.default.fileExists(atPath: String(endpoint.dropFirst(6))) {
             throw AccrueError(.unavailable, while: "connecting to \(endpoint)", "no daemon listens there", hint: hint)
         }
-        let loop = try SocketLoop()
-        let control = try Requester(loop, name: "control", to: endpoint)
+        let keyed = try key?.endpoint(endpoint) ?? endpoint
+        let loop = try SocketLoop(as: key?.pair)
+        let control = try Requester(loop, name: "control", to: keyed)
         do throws(AccrueError) {
             let welcome = try await hello(control)
             return ClusterConnection(endpoint: endpoint, patienceMs: patienceMs, loop: loop, control: control, welcome: welcome)
         } catch where error.code == .unavailable {
+            try await HandshakeProbe(keyed, as: key?.pair).check(while: "connecting to \(endpoint)")
             throw AccrueError(.unavailable, while: "connecting to \(endpoint)", "no daemon answered within \(Patience.helloMs) ms", hint: hint)
         }
     }

@@ -5,7 +5,7 @@ import AccrueWire
 // Who is there: hello, heartbeats, inventories, deaths.
 extension Coordinator {
     mutating func hello(_ hello: Hello, _ asker: Asker, at now: Moment) throws(AccrueError) {
-        if hello.role != .client { try join(hello, asker.peer, at: now) }
+        if hello.role != .client { try join(hello, asker, at: now) }
         reply(asker, Welcome(boot: boot, endpoints: currentEndpoints))
     }
 
@@ -16,16 +16,17 @@ extension Coordinator {
             query: alive.filter { $0.role == .querier }.compactMap(\.endpoint))
     }
 
-    private mutating func join(_ hello: Hello, _ peer: Peer, at now: Moment) throws(AccrueError) {
+    private mutating func join(_ hello: Hello, _ asker: Asker, at now: Moment) throws(AccrueError) {
         let operation = "joining as \(hello.role.rawValue)"
         guard let name = hello.name, !name.isEmpty, let boot = hello.boot, let endpoint = hello.endpoint else {
             throw AccrueError(.invalidInput, while: operation, "hello lacks name, boot or endpoint", hint: "see ops/PROTOCOL.md")
         }
+        try check(name, endpoint, asker, while: operation)
         let old = sessions[name]
         guard old != nil || sessions.count < Limits.workersMax else {
             throw AccrueError(.limitExceeded, while: operation, "\(sessions.count) workers and queriers have joined; at most \(Limits.workersMax) may")
         }
-        var session = Session(name: name, role: hello.role, boot: boot, endpoint: endpoint, peer: peer, heardAt: now.monotonic)
+        var session = Session(name: name, role: hello.role, boot: boot, endpoint: endpoint, peer: asker.peer, key: asker.key, heardAt: now.monotonic)
         if let old, old.boot == boot {
             // The same process again: what it holds it still holds, and it did not die after all.
             session.lease = old.lease
@@ -35,7 +36,7 @@ extension Coordinator {
         }
         sessions[name] = session
         if old?.isAlive != true || old?.boot != boot {
-            note("workerJoined", nil, "\(hello.role.rawValue) '\(name)' joined at \(endpoint)", at: now)
+            note("workerJoined", nil, "\(hello.role.rawValue) '\(name)' joined at \(KeyedEndpoint.address(of: endpoint))", at: now)
         }
     }
 
@@ -50,7 +51,7 @@ extension Coordinator {
                 tell(name, .cancel, Cancel(lease: lease))
             }
         }
-        reply(asker, HeartbeatReply(boot: boot, pipelines: listingHash))
+        reply(asker, HeartbeatReply(boot: boot, pipelines: listingHash, keys: keys?.hash))
     }
 
     mutating func ready(_ ready: Ready, _ asker: Asker, at now: Moment) throws(AccrueError) {
@@ -66,7 +67,7 @@ extension Coordinator {
 
     /// The name of a session that is alive and speaks from where it said hello.
     func session(_ name: String, _ asker: Asker) throws(AccrueError) -> String {
-        guard let session = sessions[name], session.isAlive, session.peer == asker.peer else {
+        guard let session = sessions[name], session.isAlive, session.peer == asker.peer, session.key == asker.key else {
             throw AccrueError(.notFound, while: "hearing worker '\(name)'", "it is not joined to this coordinator", hint: "say hello, then send the inventory")
         }
         return name

@@ -46,6 +46,8 @@ public struct Coordinator: Sendable {
     var creations: [String: Creation] = [:]
     /// By worker's or querier's name.
     var sessions: [String: Session] = [:]
+    /// Nil where no socket asks for a key.
+    var keys: KeyListing?
     var leases = LeaseBook()
     var events: EventHistory
     var awaiting: [Asker: Awaiting] = [:]
@@ -81,10 +83,11 @@ public struct Coordinator: Sendable {
     /// - Returns: what is to be done, in order.
     public mutating func receive(_ event: CoordinatorEvent, at now: Moment) -> [CoordinatorEffect] {
         switch event {
-        case .message(let message, let peer):
-            let asker = Asker(peer: peer, id: message.id)
+        case .message(let message, let peer, let key):
+            let asker = Asker(peer: peer, id: message.id, key: key)
             do throws(AccrueError) { try take(message, from: asker, at: now) } catch { refuse(asker, error) }
         case .stored(let number, let outcome): stored(number, outcome, at: now)
+        case .authorised(let keys): authorise(keys, at: now)
         case .tick: tick(now)
         }
         advance(now)
@@ -110,6 +113,7 @@ public struct Coordinator: Sendable {
         case .done: try done(try message.read(), asker, at: now)
         case .failed: try failed(try message.read(), asker, at: now)
         case .pipelines, .pipelineList: reply(asker, listing)
+        case .keys: reply(asker, keys ?? KeyListing(keys: []))
         case .pipelineShow: reply(asker, record(try pipeline(try message.read(PipelineName.self).pipeline)))
         case .pipelineApply: try apply(message.header["declaration"] ?? .null, asker)
         case .pipelineDelete: try change(try message.read(PipelineName.self).pipeline, .delete(asker))

@@ -16,8 +16,11 @@ public struct Moment: Sendable {
 
 /// What happens to a coordinator.
 public enum CoordinatorEvent: Sendable {
-    /// A message on the control socket.
-    case message(Message, from: Peer)
+    /// A message on the control socket, from the holder of a key or, without one, from the home's owner. What the key's role does not allow never comes
+    /// here.
+    case message(Message, from: Peer, key: PublicKey? = nil)
+    /// Who is let in on sockets that ask for a key, from now on.
+    case authorised([AuthorisedKey])
     /// What became of a store request.
     case stored(number: Int, StoreOutcome)
     /// Time has passed; wanted a few times a second.

@@ -6,6 +6,8 @@ import AccrueWire
 struct Asker: Hashable, Comparable, Sendable {
     var peer: Peer
     var id: String?
+    /// Nil: the home's owner.
+    var key: PublicKey?
 
     /// Any fixed order, so that what is sent does not depend on where a dictionary puts its keys.
     static func < (left: Asker, right: Asker) -> Bool { (left.peer.description, left.id ?? "") < (right.peer.description, right.id ?? "") }

@@ -1,18 +1,19 @@
 import AccrueCore
 import AccrueWire
+import Foundation
 import Synchronization
 
 /// Hands events to the decisions one at a time, and does what they want.
+///
+/// To the decisions a peer is a routing id on one of the control sockets: who takes the same id on another socket is somebody else.
 final class CoordinatorDesk: Sendable {
     private struct Shared {
         var coordinator: Coordinator
-        /// The control socket on which each peer was last heard.
-        var sockets: [Peer: String] = [:]
         var isClosed = false
     }
 
-    /// Peers remembered; those beyond are forgotten and come back with their next message.
-    private static let peersMax = 100_000
+    /// The control sockets, by the first byte of a peer's name here.
+    private static let sockets = ["control", "control-tcp"]
 
     private let shared: Mutex<Shared>
     private let loop: SocketLoop
@@ -30,14 +31,9 @@ final class CoordinatorDesk: Sendable {
 
     /// Takes what came on a control socket; on the loop's thread.
     func receive(_ incoming: Incoming) -> Intake {
-        guard let peer = incoming.peer else { return .taken }
-        let isOpen = shared.withLock { shared in
-            if shared.sockets.count >= Self.peersMax { shared.sockets = [:] }
-            shared.sockets[peer] = incoming.socket
-            return !shared.isClosed
-        }
-        guard isOpen else { return .busy }
-        feed(.message(withBlob(incoming.message), from: peer))
+        guard let peer = incoming.peer, let socket = Self.sockets.firstIndex(of: incoming.socket) else { return .taken }
+        guard !shared.withLock({ $0.isClosed }) else { return .busy }
+        feed(.message(withBlob(incoming.message), from: Peer(Data([UInt8(socket)]) + peer.bytes), key: incoming.key))
         return .taken
     }
 
@@ -52,7 +48,7 @@ final class CoordinatorDesk: Sendable {
     func feed(_ event: CoordinatorEvent) {
         shared.withLock { shared in
             // Effects leave in the order of the decisions: sending and storing only put them into queues.
-            for effect in shared.coordinator.receive(event, at: .now()) { perform(effect, shared.sockets) }
+            for effect in shared.coordinator.receive(event, at: .now()) { perform(effect) }
         }
     }
 
@@ -61,12 +57,14 @@ final class CoordinatorDesk: Sendable {
     /// Takes nothing more; what is under way is finished.
     func close() { shared.withLock { $0.isClosed = true } }
 
-    private func perform(_ effect: CoordinatorEffect, _ sockets: [Peer: String]) {
+    private func perform(_ effect: CoordinatorEffect) {
         switch effect {
         case .send(let message, let peer):
-            do throws(AccrueError) { try loop.send(message, on: sockets[peer] ?? "control", to: peer) } catch {
+            guard let socket = peer.bytes.first else { return }
+            let name = Self.sockets[Int(socket)], other = Peer(Data(peer.bytes.dropFirst()))
+            do throws(AccrueError) { try loop.send(message, on: name, to: other) } catch {
                 report("'\(message.verb)' cannot be sent: \(error.problem)")
-                if message.known == .reply { try? loop.send(.refuse(message.id, error), on: sockets[peer] ?? "control", to: peer) }
+                if message.known == .reply { try? loop.send(.refuse(message.id, error), on: name, to: other) }
             }
         case .hint(let hint):
             if let message = try? Message(.hint, encoding: hint) { try? loop.publish(message, topic: hint.pipeline, on: "events") }

@@ -28,8 +28,9 @@ public struct CoordinatorService: Sendable {
     public func run(ready: @escaping @Sendable (CoordinatorEndpoints) -> Void, until end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
         let store = try Store(home: settings.home)
         try prepareSockets()
-        let loop = try SocketLoop()
-        do { try await serve(store, loop, ready, end) } catch {
+        let door = settings.isCurve ? try Door(settings.keys) : nil
+        let loop = try SocketLoop(admitting: door?.ring)
+        do { try await serve(store, loop, door, ready, end) } catch {
             loop.stop()
             throw error
         }
@@ -40,25 +41,30 @@ public struct CoordinatorService: Sendable {
     }
 
     private func serve(
-        _ store: Store, _ loop: SocketLoop, _ ready: @Sendable (CoordinatorEndpoints) -> Void, _ end: @Sendable () async -> Void
+        _ store: Store, _ loop: SocketLoop, _ door: Door?, _ ready: @Sendable (CoordinatorEndpoints) -> Void, _ end: @Sendable () async -> Void
     ) async throws(AccrueError) {
         let blobs = BlobDesk(states: store.states) { message, peer in try? loop.send(message, on: "bulk", to: peer) }
-        let bulk = try loop.bind("bulk", at: settings.endpoint("bulk"), traffic: .bulk) { blobs.receive($0) }
-        let events = try loop.bindPublisher("events", at: settings.endpoint("events"))
+        let security = door?.security ?? .plain
+        let bulk = try loop.bind("bulk", at: settings.endpoint("bulk"), traffic: .bulk, security: security) { blobs.receive($0) }
+        let events = try loop.bindPublisher("events", at: settings.endpoint("events"), security: security)
         let truth = StoreThread(store, blob: { blobs.blob($0) }, fatal: fatal)
         let coordinator = Coordinator(
             boot: UUID().uuidString, endpoints: .init(bulk: bulk, events: events), recovered: try RecoveredPipeline.all(of: store), timing: settings.timing,
             at: .now())
         let desk = CoordinatorDesk(coordinator, loop: loop, blobs: blobs, truth: truth, report: report)
+        if let door { desk.feed(.authorised(door.keys)) }
         try loop.bind("control", at: settings.localControl) { desk.receive($0) }
         var control = settings.localControl
-        if let listen = settings.listen { control = try loop.bind("control-tcp", at: listen) { desk.receive($0) } }
+        if let listen = settings.listen { control = try loop.bind("control-tcp", at: listen, security: security) { desk.receive($0) } }
         let ticks = loop.timer(ms: Self.tickMs, repeats: true) { desk.feed(.tick) }
         let tidying = loop.timer(ms: Self.tidyMs, repeats: true) { desk.tidy() }
+        let watch = door.map { KeyWatch(settings.keys, $0.ring, report: report) { desk.feed(.authorised($0)) } }
+        let watching = watch.map { watch in loop.timer(ms: KeyWatch.everyMs, repeats: true) { watch.look() } }
         ready(CoordinatorEndpoints(control: control, bulk: bulk, events: events))
         await end()
         loop.cancel(ticks)
         loop.cancel(tidying)
+        if let watching { loop.cancel(watching) }
         desk.close()
         await truth.finish()
     }
@@ -70,6 +76,19 @@ public struct CoordinatorService: Sendable {
         } catch {
             throw AccrueError(.unavailable, while: "opening \(settings.run)", "\(error)", hint: "choose a home that can be written")
         }
+    }
+}
+
+/// What CURVE takes: who the coordinator is, and whom it lets in.
+private struct Door {
+    let ring: KeyRing
+    let keys: [AuthorisedKey]
+    let security: SocketSecurity
+
+    init(_ folder: KeyFolder) throws(AccrueError) {
+        security = .curveServer(try folder.server())
+        keys = try folder.authorised()
+        ring = KeyRing(keys)
     }
 }
 

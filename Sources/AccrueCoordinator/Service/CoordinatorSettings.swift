@@ -7,13 +7,16 @@ public struct CoordinatorSettings: Sendable {
     public let home: String
     /// Where others connect, besides the local socket: `tcp://HOST:PORT`, port `*` for any; nil: only this machine, through the home.
     public let listen: String?
+    /// Whether the TCP sockets use CURVE, with the keys of the home; else they are plain, and whoever reaches them may do everything.
+    public let isCurve: Bool
     public var timing = CoordinatorTiming()
 
     /// - Throws: `invalidInput` for an endpoint that is not `tcp://HOST:PORT`.
-    public init(home: String, listen: String? = nil) throws(AccrueError) {
+    public init(home: String, listen: String? = nil, isCurve: Bool = false) throws(AccrueError) {
         // Workers are told endpoints under it, and they may stand in another directory.
         self.home = URL(fileURLWithPath: home).standardizedFileURL.path
         self.listen = listen
+        self.isCurve = isCurve && listen != nil
         guard let listen else { return }
         let port = listen.split(separator: ":").last.map(String.init) ?? ""
         guard listen.hasPrefix("tcp://"), listen.dropFirst(6).contains(":"), port == "*" || (1...65_535).contains(Int(port) ?? 0) else {
@@ -23,6 +26,7 @@ public struct CoordinatorSettings: Sendable {
 
     /// The local control socket, which is always there.
     public var localControl: String { "ipc://\(run)/control.sock" }
+    public var keys: KeyFolder { KeyFolder(home: home) }
     var run: String { "\(home)/run" }
 
     /// Where bulk and events are bound: beside the control socket, on ports of the system's choice.

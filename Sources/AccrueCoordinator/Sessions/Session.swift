@@ -8,6 +8,8 @@ struct Session: Sendable {
     let boot: String?
     let endpoint: String?
     let peer: Peer
+    /// Whose it is: no other may speak for it or take its name. Nil: the home's owner.
+    let key: PublicKey?
     var heardAt: MonotonicTime
     var isAlive = true
     /// It said that it would take a lease, and has none.

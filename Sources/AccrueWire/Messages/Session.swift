@@ -91,9 +91,12 @@ public struct HeartbeatReply: Codable, Equatable, Sendable {
     public var boot: String
     /// Changes with the set of pipelines; then ask `pipelines`.
     public var pipelines: ContentHash
-    public init(boot: String, pipelines: ContentHash) {
+    /// Changes with the authorised keys; then ask `keys`. Nil where no socket asks for a key.
+    public var keys: ContentHash?
+    public init(boot: String, pipelines: ContentHash, keys: ContentHash? = nil) {
         self.boot = boot
         self.pipelines = pipelines
+        self.keys = keys
     }
 }
 

@@ -15,7 +15,7 @@ public enum Verb: String, Sendable, CaseIterable {
     case posteriorList = "posterior.list"
     case posteriorShow = "posterior.show"
     // control: workers and queriers to the coordinator.
-    case heartbeat, inventory, announce, ready, done, failed, pipelines
+    case heartbeat, inventory, announce, ready, done, failed, pipelines, keys
     // control: the coordinator to workers, unasked.
     case lease, cancel, drop
     // bulk.

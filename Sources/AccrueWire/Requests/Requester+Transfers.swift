@@ -29,7 +29,7 @@ extension Requester {
             if let complete { return complete }
         }
         throw AccrueError(
-            .unavailable, while: "sending \(bytes.count) bytes to \(endpoint)", "all pieces were answered three times, but they never became a whole",
+            .unavailable, while: "sending \(bytes.count) bytes to \(address)", "all pieces were answered three times, but they never became a whole",
             hint: "the other side restarts too often, or is short of memory", retryAfterMs: 1_000)
     }
 
@@ -43,7 +43,7 @@ extension Requester {
         bytesMax: Int, expecting hash: ContentHash?, timeoutMs: Int = 60_000, progress: () -> Void = {},
         range: @Sendable (_ offset: Int, _ length: Int) throws(AccrueError) -> Message
     ) async throws(AccrueError) -> Data {
-        let operation = "fetching \(hash.map(\.short) ?? "bytes") from \(endpoint)"
+        let operation = "fetching \(hash.map(\.short) ?? "bytes") from \(address)"
         let first = try await request(try range(0, Limits.pieceBytesMax), timeoutMs: timeoutMs)
         let total = try first.read(RangeReply.self).totalBytes
         guard total >= 0, total <= bytesMax else {

@@ -11,6 +11,8 @@ public final class Requester: Sendable {
     public typealias Completion = @Sendable (Result<Message, AccrueError>) -> Void
 
     public let endpoint: String
+    /// The endpoint without its key, for people.
+    let address: String
     private let loop: SocketLoop
     private let socket: String
     private let nonce = UUID().uuidString.prefix(8).lowercased()
@@ -24,15 +26,16 @@ public final class Requester: Sendable {
     ///   - name: of the socket, unique in its loop.
     ///   - unasked: what arrives that answers no request, such as leases; on the loop's thread.
     public init(
-        _ loop: SocketLoop, name: String, to endpoint: String, traffic: SocketLoop.Traffic = .control, identity: Data? = nil,
-        security: SocketSecurity = .plain, unasked: @escaping @Sendable (Message) -> Void = { _ in }
+        _ loop: SocketLoop, name: String, to endpoint: String, traffic: SocketLoop.Traffic = .control, routingID: Data? = nil,
+        unasked: @escaping @Sendable (Message) -> Void = { _ in }
     ) throws(AccrueError) {
         self.loop = loop
         self.endpoint = endpoint
+        address = KeyedEndpoint.address(of: endpoint)
         socket = name
         // The closure needs `self`, which is whole only now.
         let link = WeakLink()
-        try loop.connect(name, to: endpoint, traffic: traffic, identity: identity, security: security) { incoming in
+        try loop.connect(name, to: endpoint, traffic: traffic, routingID: routingID) { incoming in
             guard let requester = link.requester.withLock({ $0.value }), requester.receive(incoming.message) else {
                 if incoming.message.known != .reply, incoming.message.known != .refuse { unasked(incoming.message) }
                 return .taken
@@ -77,7 +80,7 @@ public final class Requester: Sendable {
     /// - Throws: the error of a refusal; `unavailable` when no answer came in time or the task was cancelled; `limitExceeded` when it is too large.
     public func request(_ message: Message, timeoutMs: Int = 10_000, resendMs: Int = 1_000, patient: Bool = true) async throws(AccrueError) -> Message {
         let id = nextID()
-        let cancelled = AccrueError(.unavailable, while: "asking \(endpoint) to '\(message.verb)'", "the request was given up before its answer came")
+        let cancelled = AccrueError(.unavailable, while: "asking \(address) to '\(message.verb)'", "the request was given up before its answer came")
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 submit(message, id: id, timeoutMs, resendMs, patient) { continuation.resume(returning: $0) }
@@ -112,7 +115,7 @@ public final class Requester: Sendable {
             done.signal()
         }
         done.wait()
-        guard let result = box.withLock({ $0 }) else { throw PendingRequests.noAnswer(to: message.verb, at: endpoint, afterMs: timeoutMs) }
+        guard let result = box.withLock({ $0 }) else { throw PendingRequests.noAnswer(to: message.verb, at: address, afterMs: timeoutMs) }
         return try result.get()
     }
 
@@ -142,7 +145,7 @@ public final class Requester: Sendable {
             return (expired, pending.takeDue(at: now), !pending.isEmpty)
         }
         for entry in expired {
-            entry.completion(.failure(PendingRequests.noAnswer(to: entry.message.verb, at: endpoint, afterMs: entry.timeoutMs)))
+            entry.completion(.failure(PendingRequests.noAnswer(to: entry.message.verb, at: address, afterMs: entry.timeoutMs)))
         }
         for id in due { transmit(id) }
         if more { scheduleTick() }

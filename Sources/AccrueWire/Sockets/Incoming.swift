@@ -15,11 +15,14 @@ public struct Incoming: Sendable {
     public var peer: Peer?
     /// On subscribing sockets.
     public var topic: String?
+    /// On sockets with CURVE: the sender's key, which is authorised and whose role allows the message. Nil elsewhere.
+    public var key: PublicKey?
     public var message: Message
-    public init(socket: String, peer: Peer? = nil, topic: String? = nil, message: Message) {
+    public init(socket: String, peer: Peer? = nil, topic: String? = nil, key: PublicKey? = nil, message: Message) {
         self.socket = socket
         self.peer = peer
         self.topic = topic
+        self.key = key
         self.message = message
     }
 }

@@ -22,6 +22,8 @@ struct LoopSocket: Sendable {
     let raw: RawSocket
     let receive: SocketLoop.Receive
     let lost: (@Sendable (Peer) -> Void)?
+    /// Checks who sends, and whether the sender's role allows the message; nil on plain sockets.
+    let guarding: KeyRing?
 }
 
 /// What the loop's thread shares with all others: the queue of commands and the descriptor that wakes it.

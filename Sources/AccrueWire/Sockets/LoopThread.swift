@@ -97,20 +97,25 @@ final class LoopThread {
 
     private func receive(_ index: Int) {
         let socket = open[index].socket
+        if socket.kind == ZMQ_REP { return keepDoor(index) }
         let leading = socket.kind == ZMQ_ROUTER || socket.kind == ZMQ_SUB ? 1 : 0
         for _ in 0..<Self.messagesPerTurn {
-            guard let (frames, excess) = socket.raw.receive(framesMax: Limits.messagePartsMax + leading) else { return }
+            guard let received = socket.raw.receive(framesMax: Limits.messagePartsMax + leading, withUser: socket.guarding != nil) else { return }
+            let frames = received.frames
             let first = leading == 1 ? frames.first : nil
             let peer = socket.kind == ZMQ_ROUTER ? first.map(Peer.init) : nil
             do throws(AccrueError) {
-                guard excess == 0 else {
+                let holder = try socket.guarding?.holder(of: received.user)
+                guard received.excess == 0 else {
                     throw AccrueError(
-                        .limitExceeded, while: "reading a message", "\(frames.count - leading + excess) frames; at most \(Limits.messagePartsMax) are allowed",
+                        .limitExceeded, while: "reading a message", "\(frames.count - leading + received.excess) frames; at most \(Limits.messagePartsMax) are allowed",
                         hint: "send bulk in pieces")
                 }
                 let message = try Message(frames: Array(frames.dropFirst(leading)))
+                try holder?.check(message)
                 let topic = socket.kind == ZMQ_SUB ? first.map { String(decoding: $0, as: UTF8.self) } : nil
-                if socket.receive(Incoming(socket: socket.name, peer: peer, topic: topic, message: message)) == .busy, let peer {
+                let incoming = Incoming(socket: socket.name, peer: peer, topic: topic, key: holder?.publicKey, message: message)
+                if socket.receive(incoming) == .busy, let peer {
                     let busy = AccrueError(
                         .unavailable, while: "taking '\(message.verb)'", "there are more requests than can be served now",
                         hint: "wait and send the same again", retryAfterMs: 100)
@@ -122,6 +127,13 @@ final class LoopThread {
                 answer(.refuse(Self.id(of: frames), error), index, peer)
             }
         }
+    }
+
+    /// Tells libzmq who may connect; it asks one question at a time.
+    private func keepDoor(_ index: Int) {
+        guard let keys = open[index].socket.guarding else { return }
+        let raw = open[index].socket.raw
+        while let request = raw.receive(framesMax: Limits.messagePartsMax) { _ = raw.send(Doorkeeper(keys: keys).answer(request.frames)) }
     }
 
     private func answer(_ message: Message, _ index: Int, _ peer: Peer) {

@@ -85,10 +85,18 @@ struct RawSocket: @unchecked Sendable {
         return .sent
     }
 
-    /// The next message's frames, nil when none waits. Frames beyond `framesMax` are dropped and counted in `excess`.
-    func receive(framesMax: Int) -> (frames: [Data], excess: Int)? {
+    /// A message as libzmq gives it.
+    struct Received {
         var frames: [Data] = []
+        /// Frames beyond those asked for; they are dropped.
         var excess = 0
+        /// Whom the doorkeeper let in, on sockets with CURVE.
+        var user: PublicKey?
+    }
+
+    /// The next message, nil when none waits.
+    func receive(framesMax: Int, withUser: Bool = false) -> Received? {
+        var received = Received()
         var message = zmq_msg_t()
         while true {
             zmq_msg_init(&message)
@@ -97,13 +105,16 @@ struct RawSocket: @unchecked Sendable {
                 if zmq_errno() == EINTR { continue }
                 return nil
             }
-            if frames.count < framesMax {
+            if received.frames.count < framesMax {
                 let count = zmq_msg_size(&message)
-                frames.append(zmq_msg_data(&message).map { Data(bytes: $0, count: count) } ?? Data())
+                received.frames.append(zmq_msg_data(&message).map { Data(bytes: $0, count: count) } ?? Data())
             } else {
-                excess += 1
+                received.excess += 1
             }
-            if zmq_msg_more(&message) == 0 { return (frames, excess) }
+            if zmq_msg_more(&message) == 0 {
+                if withUser { received.user = zmq_msg_gets(&message, "User-Id").flatMap { PublicKey(String(cString: $0)) } }
+                return received
+            }
         }
     }
 

@@ -22,11 +22,20 @@ public final class SocketLoop: Sendable {
     public struct TimerID: Hashable, Sendable { let number: UInt64 }
 
     let core: LoopCore
+    private let identity: KeyPair?
+    private let keys: KeyRing?
 
+    /// - Parameters:
+    ///   - identity: who this process is to sockets that ask for a key.
+    ///   - keys: who is let in where this process asks for a key, and what they may do there; may change at any time.
     /// - Throws: `unavailable` when the system gives no context, event descriptor or thread.
-    public init() throws(AccrueError) {
+    public init(as identity: KeyPair? = nil, admitting keys: KeyRing? = nil) throws(AccrueError) {
         core = try LoopCore()
+        self.identity = identity
+        self.keys = keys
         let core = core
+        // Before any other socket: without a doorkeeper libzmq lets every key in.
+        if let keys { core.enqueue(.add(try Self.door(core, keys))) }
         // Writing to a connection that the peer has closed must be an error, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
         let thread = Thread { LoopThread(core).run() }
@@ -36,10 +45,20 @@ public final class SocketLoop: Sendable {
 
     deinit { core.enqueue(.stop(lingerMs: 0)) }
 
+    private static func door(_ core: LoopCore, _ keys: KeyRing) throws(AccrueError) -> LoopSocket {
+        let raw = try RawSocket(core.context, kind: ZMQ_REP, highWaterMark: Traffic.control.highWaterMark)
+        do throws(AccrueError) { _ = try raw.bind(Doorkeeper.endpoint) } catch {
+            raw.close()
+            throw error
+        }
+        return LoopSocket(name: Doorkeeper.endpoint, kind: ZMQ_REP, raw: raw, receive: { _ in .taken }, lost: nil, guarding: keys)
+    }
+
     /// Binds a ROUTER socket.
     /// - Parameters:
+    ///   - security: with CURVE only messages arrive that are allowed to their sender's key; others are refused as `unauthorised`.
     ///   - lost: called with a peer that stayed unreachable while messages waited for it; they are gone.
-    /// - Returns: the endpoint with wildcards (`tcp://127.0.0.1:*`) resolved.
+    /// - Returns: the endpoint with wildcards (`tcp://127.0.0.1:*`) resolved and, with CURVE, the key that who connects must know.
     /// - Throws: `invalidInput` for a malformed endpoint, `unavailable` when it is taken, `conflict` when the name is in use.
     @discardableResult
     public func bind(
@@ -49,34 +68,38 @@ public final class SocketLoop: Sendable {
         try open(name, ZMQ_ROUTER, traffic, security, lost, receive) { raw throws(AccrueError) in try raw.bind(endpoint) }
     }
 
-    /// Binds a PUB socket; `publish` sends on it.
+    /// Binds a PUB socket; `publish` sends on it. With CURVE only holders of authorised keys can subscribe.
     @discardableResult
     public func bindPublisher(_ name: String, at endpoint: String, security: SocketSecurity = .plain) throws(AccrueError) -> String {
         try open(name, ZMQ_PUB, .control, security, nil, { _ in .taken }) { raw throws(AccrueError) in try raw.bind(endpoint) }
     }
 
     /// Connects a DEALER socket to one peer. libzmq connects again by itself, after a jittered wait of at most two seconds.
-    /// - Parameter identity: how the peer names this end, also after a reconnection; 1 to 255 bytes, not beginning with 0; nil: a random one.
+    /// - Parameters:
+    ///   - endpoint: with the key of who listens there, if it asks for keys (`KeyedEndpoint`).
+    ///   - routingID: how the peer names this end, also after a reconnection; 1 to 255 bytes, not beginning with 0; nil: a random one.
+    /// - Throws: `unauthorised` when the endpoint asks for a key and this process has none.
     public func connect(
-        _ name: String, to endpoint: String, traffic: Traffic = .control, identity: Data? = nil, security: SocketSecurity = .plain,
-        receive: @escaping Receive
+        _ name: String, to endpoint: String, traffic: Traffic = .control, routingID: Data? = nil, receive: @escaping Receive
     ) throws(AccrueError) {
-        let identity = identity ?? Data("c-\(UUID().uuidString)".utf8)
+        let endpoint = try KeyedEndpoint(parsing: endpoint)
+        let routingID = routingID ?? Data("c-\(UUID().uuidString)".utf8)
+        let security = try SocketSecurity.toward(endpoint, as: identity)
         _ = try open(name, ZMQ_DEALER, traffic, security, nil, receive) { raw throws(AccrueError) in
-            raw.set(ZMQ_ROUTING_ID, bytes: identity)
-            try raw.connect(endpoint)
-            return endpoint
+            raw.set(ZMQ_ROUTING_ID, bytes: routingID)
+            try raw.connect(endpoint.address)
+            return endpoint.address
         }
     }
 
     /// Connects a SUB socket; an empty topic means all.
-    public func subscribe(
-        _ name: String, to endpoint: String, topics: [String] = [""], security: SocketSecurity = .plain, receive: @escaping Receive
-    ) throws(AccrueError) {
+    public func subscribe(_ name: String, to endpoint: String, topics: [String] = [""], receive: @escaping Receive) throws(AccrueError) {
+        let endpoint = try KeyedEndpoint(parsing: endpoint)
+        let security = try SocketSecurity.toward(endpoint, as: identity)
         _ = try open(name, ZMQ_SUB, .control, security, nil, receive) { raw throws(AccrueError) in
             for topic in topics { raw.set(ZMQ_SUBSCRIBE, text: topic) }
-            try raw.connect(endpoint)
-            return endpoint
+            try raw.connect(endpoint.address)
+            return endpoint.address
         }
     }
 
@@ -117,14 +140,21 @@ public final class SocketLoop: Sendable {
         _ name: String, _ kind: Int32, _ traffic: Traffic, _ security: SocketSecurity, _ lost: (@Sendable (Peer) -> Void)?,
         _ receive: @escaping Receive, _ attach: (RawSocket) throws(AccrueError) -> String
     ) throws(AccrueError) -> String {
+        var guarding: KeyRing?
+        var serverKey: PublicKey?
+        if case .curveServer(let pair) = security {
+            guard let keys else { throw AccrueError(.unavailable, while: "opening socket '\(name)'", "nobody says which keys are let in there", hint: "this is a defect; please report it") }
+            guarding = keys
+            serverKey = pair.publicKey
+        }
         try core.claim(name)
         do throws(AccrueError) {
             let raw = try RawSocket(core.context, kind: kind, highWaterMark: traffic.highWaterMark)
             do throws(AccrueError) {
                 try security.apply(to: raw)
                 let endpoint = try attach(raw)
-                core.enqueue(.add(LoopSocket(name: name, kind: kind, raw: raw, receive: receive, lost: lost)))
-                return endpoint
+                core.enqueue(.add(LoopSocket(name: name, kind: kind, raw: raw, receive: receive, lost: lost, guarding: guarding)))
+                return KeyedEndpoint(endpoint, serverKey: serverKey).description
             } catch {
                 raw.close()
                 throw error

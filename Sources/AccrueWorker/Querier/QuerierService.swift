@@ -1,5 +1,5 @@
 public import AccrueCore
-import AccrueWire
+public import AccrueWire
 import Foundation
 import Synchronization
 
@@ -11,16 +11,22 @@ public struct QuerierSettings: Sendable {
     public var name: String
     public var listen: String
     public var advertise: String?
+    /// As a worker's.
+    public var key: ClientKey?
 
-    /// - Throws: `invalidInput` for a name that cannot be part of a file's name.
-    public init(coordinator: String, home: String, name: String = "querier", listen: String? = nil, advertise: String? = nil) throws(AccrueError) {
+    /// - Throws: `invalidInput` for a name that cannot be part of a file's name, or an address that is not safe to offer.
+    public init(
+        coordinator: String, home: String, name: String = "querier", listen: String? = nil, advertise: String? = nil, key: ClientKey? = nil, isInsecure: Bool = false
+    ) throws(AccrueError) {
         try WorkerSettings.check(name: name)
         let home = URL(fileURLWithPath: home).standardizedFileURL.path
         self.coordinator = coordinator
         self.home = home
         self.name = name
         self.advertise = advertise
+        self.key = key
         self.listen = listen ?? "ipc://\(home)/run/query.sock"
+        if key == nil, !isInsecure { try WorkerSettings.checkIsLocal(self.listen, while: "starting querier '\(name)'") }
     }
 }
 
@@ -48,25 +54,27 @@ public struct QuerierService: Sendable {
     public func run(until end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
         let lock = try HomeLock(home: settings.home, name: "\(settings.name).lock")
         defer { withExtendedLifetime(lock) {} }
-        let loop = try SocketLoop()
-        do { try await serve(loop, end) } catch {
+        let membership = try Membership(coordinator: settings.coordinator, listen: settings.listen, key: settings.key)
+        let loop = membership.loop
+        do { try await serve(membership, end) } catch {
             loop.stop()
             throw error
         }
         loop.stop(lingerMs: 500)
     }
 
-    private func serve(_ loop: SocketLoop, _ end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
+    private func serve(_ membership: Membership, _ end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
+        let loop = membership.loop
         try WorkerSettings.prepare(settings.listen)
         let desk = LateValue<QueryDesk>()
-        let bound = try loop.bind("query", at: settings.listen, traffic: .bulk) { desk.value?.receive($0) ?? .busy }
+        let bound = try loop.bind("query", at: settings.listen, traffic: .bulk, security: membership.security) { desk.value?.receive($0) ?? .busy }
         let endpoint = WorkerSettings.advertised(settings.advertise, bound: bound)
         let hello = Hello(role: .querier, name: settings.name, boot: UUID().uuidString, endpoint: endpoint)
-        let link = try CoordinatorLink(loop, coordinator: settings.coordinator, hello: hello, identity: "q-\(settings.name)", report: report)
+        let link = try CoordinatorLink(membership, hello: hello, report: report)
         let versions = ServedVersions(control: link.control, catalog: catalog, beginThread: beginThread, report: report) { () throws(AccrueError) in try link.bulk() }
         desk.set(QueryDesk(versions: versions, beginThread: beginThread) { message, peer in try? loop.send(message, on: "query", to: peer) })
         let hints = HintSubscription(loop)
-        report("answers queries at \(bound)")
+        report("answers queries at \(KeyedEndpoint.address(of: bound))")
         let name = settings.name
 
         // Not children of this task: a coordinator that does not answer must not hold up the end.

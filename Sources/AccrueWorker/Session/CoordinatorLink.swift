@@ -26,8 +26,9 @@ final class CoordinatorLink: Sendable {
 
     let control: Requester
     private let loop: SocketLoop
+    private let ring: KeyRing?
     private let hello: Hello
-    private let identity: Data
+    private let routingID: Data
     private let report: @Sendable (String) -> Void
     private let shared = Mutex(Shared())
     private let events: AsyncStream<Event>
@@ -35,18 +36,19 @@ final class CoordinatorLink: Sendable {
 
     /// - Parameters:
     ///   - hello: what to say first, and again at every joining.
-    ///   - identity: how the coordinator names this process on its sockets.
     ///   - unasked: what the coordinator sends by itself; on the loop's thread.
     init(
-        _ loop: SocketLoop, coordinator: String, hello: Hello, identity: String, report: @escaping @Sendable (String) -> Void,
+        _ membership: Membership, hello: Hello, report: @escaping @Sendable (String) -> Void,
         unasked: @escaping @Sendable (Message) -> Void = { _ in }
     ) throws(AccrueError) {
-        self.loop = loop
+        loop = membership.loop
+        ring = membership.ring
         self.hello = hello
-        self.identity = Data(identity.utf8)
+        // Nobody else can guess it, and so nobody else can take this process's place on the coordinator's sockets.
+        routingID = Data("\(hello.role == .querier ? "q" : "w")-\(UUID().uuidString)".utf8)
         self.report = report
         (events, announceEvent) = AsyncStream.makeStream(bufferingPolicy: .unbounded)
-        control = try Requester(loop, name: "control", to: coordinator, identity: self.identity, unasked: unasked)
+        control = try Requester(loop, name: "control", to: membership.coordinator, routingID: routingID, unasked: unasked)
     }
 
     /// The connection for blobs.
@@ -86,6 +88,8 @@ final class CoordinatorLink: Sendable {
         var waitMs = 100
         while !Task.isCancelled {
             do throws(AccrueError) {
+                // Before others are sent here: until then nobody is let in.
+                try await refreshKeys()
                 let welcome = try await control.ask(.hello, hello, as: Welcome.self, timeoutMs: 5_000)
                 try connectBulk(welcome.endpoints.bulk)
                 shared.withLock { shared in
@@ -113,7 +117,7 @@ final class CoordinatorLink: Sendable {
             return shared.bulkNumber
         }
         guard let number else { return }
-        let bulk = try Requester(loop, name: "bulk-\(number)", to: endpoint, traffic: .bulk, identity: identity)
+        let bulk = try Requester(loop, name: "bulk-\(number)", to: endpoint, traffic: .bulk, routingID: routingID)
         shared.withLock { shared in
             shared.bulk = bulk
             shared.bulkEndpoint = endpoint
@@ -133,6 +137,7 @@ final class CoordinatorLink: Sendable {
                     return shared.boot != reply.boot || (shared.heardAt.map { now.ms(since: $0) > Self.silenceMs } ?? true)
                 }
                 if wasLost { join() }
+                if let ring, let hash = reply.keys, hash != ring.hash { askForKeys(into: ring) { _ in } }
                 heard(reply)
             case .failure(let error):
                 switch error.code {
@@ -141,6 +146,22 @@ final class CoordinatorLink: Sendable {
                 default: break
                 }
             }
+        }
+    }
+
+    private func refreshKeys() async throws(AccrueError) {
+        guard let ring else { return }
+        let error = await withCheckedContinuation { continuation in askForKeys(into: ring) { continuation.resume(returning: $0) } }
+        if let error { throw error }
+    }
+
+    /// Lets in whom the coordinator lets in.
+    private func askForKeys(into ring: KeyRing, done: @escaping @Sendable (AccrueError?) -> Void) {
+        control.request(Message(.keys), timeoutMs: 5_000) { result in
+            do throws(AccrueError) {
+                ring.replace(try result.get().read(KeyListing.self).keys)
+                done(nil)
+            } catch { done(error) }
         }
     }
 

@@ -32,9 +32,10 @@ public struct WorkerService: Sendable {
         let lock = try HomeLock(home: settings.home)
         defer { withExtendedLifetime(lock) {} }
         let spool = try Spool(folder: "\(settings.home)/spool", segmentBytesMax: settings.segmentBytesMax, report: report, fatal: fatal)
-        let loop = try SocketLoop()
+        let membership = try Membership(coordinator: settings.coordinator, listen: settings.listen, key: settings.key)
+        let loop = membership.loop
         do {
-            try await serve(spool, loop, end)
+            try await serve(spool, membership, end)
         } catch {
             spool.stop()
             loop.stop()
@@ -45,13 +46,13 @@ public struct WorkerService: Sendable {
         loop.stop(lingerMs: 500)
     }
 
-    private func serve(_ spool: Spool, _ loop: SocketLoop, _ end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
-        let name = settings.name
+    private func serve(_ spool: Spool, _ membership: Membership, _ end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
+        let name = settings.name, loop = membership.loop
         try WorkerSettings.prepare(settings.listen)
         let inbox = Inbox()
-        let bound = try loop.bind("ingest", at: settings.listen, traffic: .bulk) { inbox.ingest($0) }
+        let bound = try loop.bind("ingest", at: settings.listen, traffic: .bulk, security: membership.security) { inbox.ingest($0) }
         let hello = Hello(role: .worker, name: name, boot: UUID().uuidString, endpoint: WorkerSettings.advertised(settings.advertise, bound: bound))
-        let link = try CoordinatorLink(loop, coordinator: settings.coordinator, hello: hello, identity: "w-\(name)", report: report) { inbox.unasked($0) }
+        let link = try CoordinatorLink(membership, hello: hello, report: report) { inbox.unasked($0) }
         let control = link.control
         let pipelines = KnownPipelines(from: control)
         let report = report
@@ -69,7 +70,7 @@ public struct WorkerService: Sendable {
         let learner = Learner(worker: name, catalog: catalog, control: control, gathering: gathering, threads: learning, report: report)
         inbox.open(ingest: ingest, learner: learner, spool: spool)
         let inventory = InventoryReport(worker: name, spool: spool, control: control)
-        report("takes chunks at \(bound); its spool holds \(spool.items().count)")
+        report("takes chunks at \(KeyedEndpoint.address(of: bound)); its spool holds \(spool.items().count)")
 
         // Not children of this task: a fit that does not stop, or a coordinator that does not answer, must not hold up the end.
         let (outcomes, outcome) = AsyncStream<AccrueError?>.makeStream()

@@ -1,4 +1,5 @@
 public import AccrueCore
+public import AccrueWire
 import Foundation
 
 /// How a worker is started.
@@ -13,19 +14,25 @@ public struct WorkerSettings: Sendable {
     public var listen: String
     /// How others reach it, when that differs; `tcp://host:*` takes the bound port.
     public var advertise: String?
+    /// Who it is; with a key it listens on TCP with CURVE, and lets in whom the coordinator lets in.
+    public var key: ClientKey?
     public var segmentBytesMax = 64 << 20
 
     /// - Parameters:
     ///   - name: nil: the one that this home had before, else a new random one.
     ///   - listen: nil: a socket in the home.
-    /// - Throws: `invalidInput` for a name that cannot be part of a file's name, or a wildcard address without `advertise`; `unavailable` when the
-    ///   home cannot be written.
-    public init(coordinator: String, home: String, name given: String? = nil, listen: String? = nil, advertise: String? = nil) throws(AccrueError) {
+    ///   - isInsecure: whether it may listen without a key where other machines reach it.
+    /// - Throws: `invalidInput` for a name that cannot be part of a file's name, a wildcard address without `advertise`, or one that is not safe to
+    ///   offer; `unavailable` when the home cannot be written.
+    public init(
+        coordinator: String, home: String, name given: String? = nil, listen: String? = nil, advertise: String? = nil, key: ClientKey? = nil, isInsecure: Bool = false
+    ) throws(AccrueError) {
         // Others are told endpoints under it, and they may stand in another directory.
         let home = URL(fileURLWithPath: home).standardizedFileURL.path
         self.coordinator = coordinator
         self.home = home
         self.advertise = advertise
+        self.key = key
         let name: String
         if let given { name = given } else { name = try Self.ownName(home) }
         try Self.check(name: name)
@@ -36,13 +43,24 @@ public struct WorkerSettings: Sendable {
                 .invalidInput, while: "starting worker '\(name)'", "others cannot reach a worker at \(self.listen)",
                 hint: "say --advertise tcp://HOST:* with a name or address of this machine that the others know")
         }
+        if key == nil, !isInsecure { try Self.checkIsLocal(self.listen, while: "starting worker '\(name)'") }
+    }
+
+    /// - Throws: `invalidInput` for an endpoint that is not safe without CURVE.
+    static func checkIsLocal(_ listen: String, while operation: String) throws(AccrueError) {
+        guard !KeyedEndpoint.isLocal(listen) else { return }
+        throw AccrueError(
+            .invalidInput, while: operation, "\(listen) can be reached from other machines, and without a key nothing would be encrypted or authenticated",
+            hint: "give a key of role worker with --key-file, or say --insecure if everyone who can reach the address may do everything")
     }
 
     /// The endpoint to tell others, given the one that was bound.
     static func advertised(_ advertise: String?, bound: String) -> String {
-        guard let advertise else { return bound }
-        guard advertise.hasSuffix(":*"), let port = bound.split(separator: ":").last else { return advertise }
-        return String(advertise.dropLast()) + String(port)
+        guard let advertise, let endpoint = try? KeyedEndpoint(parsing: bound) else { return bound }
+        guard advertise.hasSuffix(":*"), let port = endpoint.address.split(separator: ":").last else {
+            return KeyedEndpoint(advertise, serverKey: endpoint.serverKey).description
+        }
+        return KeyedEndpoint(String(advertise.dropLast()) + String(port), serverKey: endpoint.serverKey).description
     }
 
     static func check(name: String) throws(AccrueError) {

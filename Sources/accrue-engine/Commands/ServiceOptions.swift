@@ -1,4 +1,5 @@
 import AccrueCore
+import AccrueWire
 import AccrueWorker
 import ArgumentParser
 import Foundation
@@ -10,7 +11,15 @@ struct ServiceOptions: ParsableArguments {
     @Option(help: "Its name: unique in the cluster, the same at every start.") var name: String?
     @Option(help: "The endpoint to listen at (default: a socket under the home).") var listen: String?
     @Option(help: "How others reach it, if that differs; tcp://HOST:* takes the port that was bound.") var advertise: String?
+    @Option(help: "The file of its key, of role worker: over TCP it connects and listens with CURVE.") var keyFile: String?
+    @Flag(help: "Without a key, allow --listen where other machines reach it.") var insecure = false
     @Flag(help: "Standard input is a pipe that the parent holds: end at once when the parent ends.") var parentHolds = false
+
+    /// - Throws: as reading a key file does.
+    func clientKey() throws(AccrueError) -> ClientKey? {
+        guard let keyFile else { return nil }
+        return try ClientKey(file: keyFile)
+    }
 }
 
 /// A worker or querier as the life of a process: one line on standard error for each report, code 0 after a requested end.

@@ -17,7 +17,8 @@ struct WorkerCommand: ParsableCommand {
 
     func run() throws {
         let settings = try WorkerSettings(
-            coordinator: options.coordinator, home: options.home, name: options.name, listen: options.listen, advertise: options.advertise)
+            coordinator: options.coordinator, home: options.home, name: options.name, listen: options.listen, advertise: options.advertise,
+            key: try options.clientKey(), isInsecure: options.insecure)
         let process = ServiceProcess(role: "worker", name: settings.name)
         let service = WorkerService(
             settings, catalog: .standard, beginThread: { EngineFingerprint.beginThread() }, report: { process.report($0) }, fatal: { process.die($0) })

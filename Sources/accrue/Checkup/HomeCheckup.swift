@@ -10,9 +10,9 @@ struct HomeCheckup {
 
     func findings() -> [Finding] {
         guard FileManager.default.fileExists(atPath: home) else {
-            return [Finding("home", .warning, "\(home) is not there yet", hint: "'accrue serve' makes it"), keys]
+            return [Finding("home", .warning, "\(home) is not there yet", hint: "'accrue serve' makes it")]
         }
-        return [permissions, room] + locks + [keys]
+        return [permissions, room] + locks
     }
 
     private var permissions: Finding {
@@ -44,11 +44,5 @@ struct HomeCheckup {
             let holder = HomeLock.holder(home: folder, name: file)
             return Finding("lock of \(name)", holder.map { "held by process \($0.isEmpty ? "?" : $0)" } ?? "free")
         }
-    }
-
-    private var keys: Finding {
-        let folder = "\(home)/keys"
-        let count = (try? FileManager.default.contentsOfDirectory(atPath: folder))?.count ?? 0
-        return count > 0 ? Finding("keys", "\(count) files in \(folder)") : Finding("keys", "none: only local users and this machine's loopback are served")
     }
 }

@@ -21,7 +21,7 @@ struct DoctorCommand: AsyncParsableCommand {
         let home = HomeDirectory.absolute(home ?? HomeDirectory.standard)
         var daemon = connection
         if daemon.connect == nil, self.home != nil { daemon.connect = HomeDirectory.control(home) }
-        let findings = ProgramCheckup().findings() + HomeCheckup(home: home).findings() + (await DaemonCheckup(connection: daemon).findings())
+        let findings = ProgramCheckup().findings() + HomeCheckup(home: home).findings() + KeyCheckup(home: home).findings() + (await DaemonCheckup(connection: daemon).findings())
         for finding in findings {
             if json {
                 try Output.json(finding)

@@ -12,22 +12,25 @@ struct ServeCommand: AsyncParsableCommand {
 
             EXAMPLES
               accrue serve --home /srv/accrue --workers 4
+              accrue serve --home /srv/accrue --workers 4 --listen tcp://10.0.0.1:7700
               accrue serve --home /srv/accrue --workers 2 --listen tcp://127.0.0.1:7700 --json
             """)
 
     @Option(help: "The daemon's directory; else $ACCRUE_HOME, else ~/.accrue.") var home: String?
     @Option(help: "Worker processes; else one a processor. 0: workers join from elsewhere.") var workers: Int?
     @Option(help: ArgumentHelp("Listen here too, not only on sockets in the home; port * takes any.", valueName: "tcp://host:port")) var listen: String?
-    @Flag(help: "Allow --listen on an address that other machines reach, unencrypted.") var insecure = false
+    @Flag(help: "Encrypt, and let in holders of keys alone ('accrue keys'), also on loopback; other addresses always do, but for --insecure.") var curve = false
+    @Flag(help: "Allow --listen on an address that other machines reach, without encryption or keys: everyone there may do everything.") var insecure = false
     @Flag(help: "Print the line as JSON: control, bulk, events, ingest, query, pid, workers, querier.") var json = false
 
     func validate() throws {
+        if curve, insecure || listen == nil { throw ValidationError("--curve needs --listen, and not --insecure") }
         if let workers, !(0...ServeSettings.workersMax).contains(workers) { throw ValidationError("--workers must be from 0 to \(ServeSettings.workersMax)") }
     }
 
     func run() async throws {
         let count = workers ?? min(ProcessInfo.processInfo.activeProcessorCount, ServeSettings.workersMax)
-        let settings = try ServeSettings(home: home ?? HomeDirectory.standard, workers: count, listen: listen, isInsecure: insecure)
+        let settings = try ServeSettings(home: home ?? HomeDirectory.standard, workers: count, listen: listen, isCurve: curve, isInsecure: insecure)
         let json = json
         let daemon = Daemon(settings: settings, engine: try EngineProgram.path()) { ready in
             if json {

@@ -11,7 +11,7 @@ struct StatusCommand: AsyncParsableCommand {
             EXAMPLES
               accrue status
               accrue status --watch
-              accrue status --json --connect tcp://10.0.0.1:5555
+              accrue status --json --connect tcp://10.0.0.1:7700 --key-file reader.key
             """)
 
     @Flag(help: "Go on showing it whenever it changes, until interrupted.") var watch = false

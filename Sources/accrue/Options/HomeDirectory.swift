@@ -9,5 +9,13 @@ enum HomeDirectory {
     static func absolute(_ home: String) -> String { URL(fileURLWithPath: home).standardizedFileURL.path }
 
     /// The control endpoint of the daemon of a home.
-    static func control(_ home: String) -> String { "ipc://\(absolute(home))/run/control.sock" }
+    static func control(_ home: String) -> String { "ipc://\(absolute(home))\(controlSuffix)" }
+
+    /// The home whose control endpoint it is, if it is one.
+    static func home(ofControl endpoint: String) -> String? {
+        guard endpoint.hasPrefix("ipc://"), endpoint.hasSuffix(controlSuffix) else { return nil }
+        return String(endpoint.dropFirst("ipc://".count).dropLast(controlSuffix.count))
+    }
+
+    private static let controlSuffix = "/run/control.sock"
 }

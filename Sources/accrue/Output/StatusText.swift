@@ -14,7 +14,7 @@ enum StatusText {
         for pipeline in status.pipelines { lines += remarks(on: pipeline).map { "\(pipeline.name): \($0)" } }
         var processes = TextTable("process", "role", "alive", "works on", "endpoint")
         for process in status.workers {
-            processes.add(process.name, process.role.rawValue, process.alive ? "yes" : "no", work(of: process), process.endpoint ?? "-")
+            processes.add(process.name, process.role.rawValue, process.alive ? "yes" : "no", work(of: process), process.endpoint.map(KeyedEndpoint.address) ?? "-")
         }
         lines.append("")
         return lines + (processes.isEmpty ? ["no worker has joined"] : processes.lines)

@@ -15,6 +15,7 @@ struct Daemon: Sendable {
     /// Runs until the process is asked to end: then the children end first, the coordinator last.
     /// - Throws: what the coordinator cannot start or go on with.
     func run() async throws(AccrueError) {
+        if settings.coordinator.isCurve { try settings.coordinator.keys.prepare() }
         let end = ProcessEnd(parentHolds: false)
         let (starts, started) = AsyncStream<CoordinatorEndpoints>.makeStream()
         let (stops, stop) = AsyncStream<Void>.makeStream()

@@ -1,5 +1,6 @@
 import AccrueCore
 import AccrueCoordinator
+import AccrueWire
 import Foundation
 
 /// What `accrue serve` was told, checked.
@@ -9,28 +10,26 @@ struct ServeSettings: Sendable {
     /// `tcp://HOST:PORT` for others than this machine's users; nil: sockets in the home alone.
     let listen: String?
     let coordinator: CoordinatorSettings
+    private let isInsecure: Bool
 
     static let workersMax = 256
 
     /// - Throws: `invalidInput` for an address that others could not use or that is not safe to offer, and for a home with too long a path.
-    init(home: String, workers: Int, listen: String?, isInsecure: Bool) throws(AccrueError) {
+    init(home: String, workers: Int, listen: String?, isCurve: Bool, isInsecure: Bool) throws(AccrueError) {
         let operation = "starting the daemon"
         let listen = listen?.replacing("tcp://localhost:", with: "tcp://127.0.0.1:")
         self.home = HomeDirectory.absolute(home)
         self.workers = workers
         self.listen = listen
-        coordinator = try CoordinatorSettings(home: self.home, listen: listen)
+        self.isInsecure = isInsecure
+        let isOpen = listen.map { !KeyedEndpoint.isLocal($0) } ?? false
+        coordinator = try CoordinatorSettings(home: self.home, listen: listen, isCurve: isCurve || (isOpen && !isInsecure))
         if let listen {
             let host = Self.host(of: listen)
             guard !["*", "0.0.0.0", "[::]"].contains(host) else {
                 throw AccrueError(
                     .invalidInput, while: operation, "'\(listen)' does not say at which address others reach this machine",
                     hint: "give one of the machine's addresses, for example --listen tcp://10.0.0.1:7700")
-            }
-            guard isInsecure || host.hasPrefix("127.") || host == "[::1]" else {
-                throw AccrueError(
-                    .invalidInput, while: operation, "'\(listen)' can be reached from other machines, and nothing would be encrypted or authenticated",
-                    hint: "listen on 127.0.0.1, or say --insecure if everyone who can reach the address may do everything")
             }
         }
         let longest = socket(of: "worker-\(max(0, workers - 1))")
@@ -49,7 +48,9 @@ struct ServeSettings: Sendable {
 
     private func child(_ role: String, name: String, home: String, _ engine: String) -> SupervisedChild {
         let endpoint = listen.map { "tcp://\(Self.host(of: $0)):*" } ?? "ipc://\(socket(of: name))"
-        let arguments = [role, "--coordinator", coordinator.localControl, "--home", home, "--name", name, "--listen", endpoint, "--parent-holds"]
+        var arguments = [role, "--coordinator", coordinator.localControl, "--home", home, "--name", name, "--listen", endpoint, "--parent-holds"]
+        if coordinator.isCurve { arguments += ["--key-file", coordinator.keys.file(of: KeyFolder.childrenName)] }
+        if isInsecure { arguments.append("--insecure") }
         return SupervisedChild(name: name, program: engine, arguments: arguments)
     }
 

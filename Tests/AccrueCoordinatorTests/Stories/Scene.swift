@@ -83,10 +83,10 @@ struct Scene {
     /// Says something to the coordinator.
     /// - Returns: the id under which the answer comes.
     @discardableResult
-    mutating func say(_ verb: Verb, _ header: some Encodable, from peer: String = "person", id: String? = nil) throws -> String {
+    mutating func say(_ verb: Verb, _ header: some Encodable, from peer: String = "person", key: PublicKey? = nil, id: String? = nil) throws -> String {
         lastID += 1
         let id = id ?? "\(lastID)"
-        feed(.message(try Message(verb, id: id, encoding: header), from: Peer(Data(peer.utf8))))
+        feed(.message(try Message(verb, id: id, encoding: header), from: Peer(Data(peer.utf8)), key: key))
         return id
     }
 
@@ -98,8 +98,8 @@ struct Scene {
 
     /// Says something that is to be refused at once.
     /// - Returns: the code of the refusal.
-    mutating func refused(_ verb: Verb, _ header: some Encodable, from peer: String = "person") throws -> AccrueError.Code? {
-        let id = try say(verb, header, from: peer)
+    mutating func refused(_ verb: Verb, _ header: some Encodable, from peer: String = "person", key: PublicKey? = nil) throws -> AccrueError.Code? {
+        let id = try say(verb, header, from: peer, key: key)
         return refusal(id)
     }
 
@@ -123,6 +123,9 @@ struct Scene {
             feed(.tick)
         }
     }
+
+    /// The list of authorised keys is this one now.
+    mutating func authorise(_ keys: [AuthorisedKey]) { feed(.authorised(keys)) }
 
     // Workers.
 
