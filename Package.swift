@@ -46,7 +46,7 @@ var targets: [Target] = [
     .target(name: "AccrueTesting", dependencies: ["AccrueCore", "CZeroMQ"], path: "Tests/AccrueTesting", swiftSettings: strict),
     tests("AccrueCoreTests", ["AccrueCore", "AccrueTesting"]),
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
-    tests("AccrueProcessTests", withEngine ? ["accrue", "accrue-engine", "AccrueCore"] : ["accrue", "AccrueCore"]),
+    tests("AccrueProcessTests", (withEngine ? ["accrue-engine"] : []) + ["accrue", "AccrueCore", "AccrueTesting"]),
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests(
         "AccrueCoordinatorTests", ["AccrueCoordinator", "AccrueStore", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),

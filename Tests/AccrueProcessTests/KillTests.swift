@@ -1,4 +1,5 @@
 import AccrueCore
+import AccrueTesting
 import Foundation
 import Testing
 
@@ -11,18 +12,6 @@ struct KillTests {
         if let seed = environment["ACCRUE_KILL_SEED"].flatMap(UInt64.init) { return [seed] }
         return Array(1...(environment["ACCRUE_KILL_TRIES"].flatMap(UInt64.init) ?? 3))
     }()
-
-    /// A seed always gives the same moments and victims.
-    struct SplitMix: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var z = state
-            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-            return z ^ (z >> 31)
-        }
-    }
 
     static func quiet(_ rows: SpiralRows) async throws -> Data {
         let run = try await Program.run("accrue", ["run", rows.pipeline, "--out", rows.path("quiet.safetensors")])

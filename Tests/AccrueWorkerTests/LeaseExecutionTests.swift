@@ -33,17 +33,6 @@ struct LeaseExecutionTests {
         }
     }
 
-    struct SplitMix: RandomNumberGenerator {
-        var state: UInt64
-        mutating func next() -> UInt64 {
-            state &+= 0x9E37_79B9_7F4A_7C15
-            var z = state
-            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-            return z ^ (z >> 31)
-        }
-    }
-
     /// Does one lease as a worker would: the task through the wire's bytes, blobs by their hashes, rows by their ranges.
     static func perform(_ task: LeaseTask, _ history: History, _ blobs: inout [ContentHash: Data]) throws -> LeaseExecution.Product {
         let sent = try Message(frames: try Message(.lease, encoding: task).frames()).read(LeaseTask.self)
