@@ -14,7 +14,7 @@ extension Store {
                 var next = try Self.lastPosition(db, incarnation) + 1
                 return try announced.map { announced in
                     let chunk = announced.chunk
-                    if let worker = announced.worker {
+                    for worker in announced.workers {
                         try db.execute(sql: "INSERT OR IGNORE INTO holder VALUES (?, ?, ?)", arguments: [incarnation, chunk.identity.hex, worker])
                     }
                     if let earlier = try Self.earlier(db, chunk, incarnation) { return earlier }

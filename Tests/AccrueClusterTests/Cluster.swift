@@ -72,6 +72,14 @@ final class Cluster: Sendable {
         return try await worker.request(try Message(.push, encoding: Push(pipeline: "chain", key: key), payload: [bytes]), timeoutMs: 20_000).read()
     }
 
+    func pushInPieces(_ values: [Double], to worker: Requester) async throws -> Acknowledgement {
+        let bytes = Safetensors(tensors: try HashChain.rows(values).tensors).encode()
+        let hash = ContentHash(of: bytes), total = bytes.count
+        return try await worker.upload(bytes) { offset, payload throws(AccrueError) in
+            try Message(.push, encoding: Push(pipeline: "chain", offset: offset, totalBytes: total, hash: hash), payload: [payload])
+        }.read()
+    }
+
     func flush() async throws { _ = try await control.ask(.flush, PipelineName(pipeline: "chain"), as: Flushed.self) }
 
     func awaited(_ position: Int) async throws -> Awaited {

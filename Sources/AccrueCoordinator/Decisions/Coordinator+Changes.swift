@@ -21,9 +21,15 @@ extension Coordinator {
                 .unavailable, while: operation, "\(waiting) chunks wait to be learned; at most \(waitingMax) may",
                 hint: "wait, or find out why it does not learn with 'accrue status'", retryAfterMs: 1_000)
         }
-        sessions[name]?.told?.insert(.init(incarnation: announce.incarnation, identity: announce.chunk.identity))
-        pipelines[announce.incarnation]?.changes.add(
-            .append([(AnnouncedChunk(announce.chunk, worker: name), .announcement(asker, worker: name))]))
+        let workers = Set([name] + (announce.replicas ?? []).filter(aliveWorkers.contains)).sorted()
+        let replicas = pipeline.declaration.replicas ?? 1
+        guard workers.count >= replicas else {
+            throw AccrueError(
+                .unavailable, while: operation, "it is with \(workers.count) workers that are alive; the pipeline wants each chunk with \(replicas)",
+                hint: "send it again", retryAfterMs: 1_000)
+        }
+        for worker in workers { sessions[worker]?.told?.insert(.init(incarnation: announce.incarnation, identity: announce.chunk.identity)) }
+        pipelines[announce.incarnation]?.changes.add(.append([(AnnouncedChunk(announce.chunk, workers: workers), .announcement(asker))]))
         startChange(announce.incarnation, at: now)
     }
 
@@ -102,7 +108,7 @@ extension Coordinator {
         guard let name = pipelines[incarnation]?.name else { return }
         switch (change, outcome) {
         case (.append(let chunks), .appended(let results)):
-            for (chunk, result) in zip(chunks, results) { appended(chunk.announced.chunk, chunk.origin, result, incarnation, at: now) }
+            for (chunk, result) in zip(chunks, results) { appended(chunk.announced, chunk.origin, result, incarnation, at: now) }
         case (.cut(let asker), .position(let position)):
             pipelines[incarnation]?.append(.cut, at: now)
             if let asker { reply(asker, Flushed(position: position)) }
@@ -146,27 +152,24 @@ extension Coordinator {
         }
     }
 
-    private mutating func appended(_ chunk: LogEntry.Chunk, _ origin: ChangeQueue.Origin, _ result: AppendResult, _ incarnation: String, at now: Moment) {
-        let worker =
-            switch origin {
-            case .announcement(_, let worker), .inventory(_, _, let worker): worker
-            }
+    private mutating func appended(_ announced: AnnouncedChunk, _ origin: ChangeQueue.Origin, _ result: AppendResult, _ incarnation: String, at now: Moment) {
+        let chunk = announced.chunk
         if case .appended = result { pipelines[incarnation]?.append(.chunk(chunk), at: now) }
         let need = pipelines[incarnation]?.need(of: chunk.identity)
-        if case .conflict = result {} else if need != .drop { pipelines[incarnation]?.holders[chunk.identity, default: []].insert(worker) }
+        if case .conflict = result {} else if need != .drop { pipelines[incarnation]?.holders[chunk.identity, default: []].formUnion(announced.workers) }
         switch (origin, result) {
-        case (.announcement(let asker, _), .appended(let position)):
+        case (.announcement(let asker), .appended(let position)):
             reply(asker, Acknowledgement(chunk: chunk.identity, position: position, duplicate: false))
-        case (.announcement(let asker, _), .duplicate(let position)):
+        case (.announcement(let asker), .duplicate(let position)):
             reply(asker, Acknowledgement(chunk: chunk.identity, position: position, duplicate: true))
-            if need == .drop { tell(worker, .drop, Drop(incarnation: incarnation, identity: chunk.identity)) }
-        case (.announcement(let asker, _), .conflict(let position)):
+            if need == .drop { for worker in announced.workers { tell(worker, .drop, Drop(incarnation: incarnation, identity: chunk.identity)) } }
+        case (.announcement(let asker), .conflict(let position)):
             refuse(asker, AccrueError(
                 .conflict, while: "appending chunk \(chunk.identity.short)", "the key '\(chunk.key ?? "")' names other content, at position \(position)",
                 hint: "send the same content under the same key, or choose another key"))
-        case (.inventory(let page, let item, _), .appended): verdict(.appended, page: page, item: item)
-        case (.inventory(let page, let item, _), .duplicate): verdict(need ?? .drop, page: page, item: item)
-        case (.inventory(let page, let item, _), .conflict): verdict(.drop, page: page, item: item)
+        case (.inventory(let page, let item), .appended): verdict(.appended, page: page, item: item)
+        case (.inventory(let page, let item), .duplicate): verdict(need ?? .drop, page: page, item: item)
+        case (.inventory(let page, let item), .conflict): verdict(.drop, page: page, item: item)
         }
     }
 
@@ -207,9 +210,9 @@ extension Coordinator {
         case .append(let chunks):
             for chunk in chunks {
                 switch chunk.origin {
-                case .announcement(let asker, _): refuse(asker, error)
+                case .announcement(let asker): refuse(asker, error)
                 // Only what can never be learned may go.
-                case .inventory(let page, let item, _): verdict(error.code == .notFound ? .drop : .keep, page: page, item: item)
+                case .inventory(let page, let item): verdict(error.code == .notFound ? .drop : .keep, page: page, item: item)
                 }
             }
         case .cut(let asker), .setAside(_, _, let asker), .pause(_, let asker): if let asker { refuse(asker, error) }

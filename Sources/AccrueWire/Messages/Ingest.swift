@@ -6,11 +6,14 @@ public struct Announce: Codable, Hashable, Sendable {
     public var pipeline: String
     public var incarnation: String
     public var chunk: LogEntry.Chunk
-    public init(worker: String, pipeline: String, incarnation: String, chunk: LogEntry.Chunk) {
+    /// Other workers on whose disks it is too; nil: none.
+    public var replicas: [String]?
+    public init(worker: String, pipeline: String, incarnation: String, chunk: LogEntry.Chunk, replicas: [String]? = nil) {
         self.worker = worker
         self.pipeline = pipeline
         self.incarnation = incarnation
         self.chunk = chunk
+        self.replicas = replicas
     }
 }
 
@@ -49,22 +52,33 @@ public enum InventoryVerdict: String, Codable, Sendable {
     case drop
 }
 
-/// A producer's push. A chunk of more than `Limits.pieceBytesMax` bytes comes in pieces, each with the same key, `totalBytes` and `hash`.
+/// A producer's push, or a worker's `replicate` of one. A chunk of more than `Limits.pieceBytesMax` bytes comes in pieces, each with the same key, `totalBytes` and `hash`.
 public struct Push: Codable, Equatable, Sendable {
     public var pipeline: String
+    /// Of a `replicate`: the pipeline's, as the sender knows it; a producer does not say it.
+    public var incarnation: String?
     public var key: String?
     /// Where this piece starts in the chunk's bytes; nil: the chunk is whole.
     public var offset: Int?
     public var totalBytes: Int?
     /// SHA-256 of the chunk's safetensors bytes; required with pieces.
     public var hash: ContentHash?
-    public init(pipeline: String, key: String? = nil, offset: Int? = nil, totalBytes: Int? = nil, hash: ContentHash? = nil) {
+    public init(
+        pipeline: String, incarnation: String? = nil, key: String? = nil, offset: Int? = nil, totalBytes: Int? = nil, hash: ContentHash? = nil
+    ) {
         self.pipeline = pipeline
+        self.incarnation = incarnation
         self.key = key
         self.offset = offset
         self.totalBytes = totalBytes
         self.hash = hash
     }
+}
+
+/// The answer to `replicate`: the chunk is on the disk of this worker too.
+public struct Replica: Codable, Equatable, Sendable {
+    public var worker: String
+    public init(worker: String) { self.worker = worker }
 }
 
 /// A range of a chunk's bytes, asked of a worker that holds it.

@@ -12,36 +12,43 @@ final class Ingest: Sendable {
     static let bytesMax = 512 << 20
     static let requestsMax = 4_096
     static let fetchesMax = 1_024
+    static let announceMs = 10_000
 
     /// A request that was not answered yet; the same sent again meanwhile is not done twice.
     private struct Request: Hashable, Sendable {
         var peer: Peer
         var id: String
+        /// Another worker's copy of what it was pushed: to be kept, and announced by that worker.
+        var isReplica = false
     }
 
     private let worker: String
     private let spool: Spool
     private let pipelines: KnownPipelines
     private let control: Requester
+    private let replication: Replication
     private let damaged: @Sendable (SpoolKey, AccrueError) -> Void
     private let send: @Sendable (Message, Peer) -> Void
     private let checking = WorkThreads("ingest")
     private let reading = WorkThreads("fetch")
     private let admission = Admission(countMax: requestsMax, bytesMax: bytesMax)
+    /// Apart from the pushes: two workers full of pushes that wait for each other's replicas would wait for ever.
+    private let replicaAdmission = Admission(countMax: requestsMax, bytesMax: bytesMax)
     /// Bytes of each request.
     private let underWay = Mutex<[Request: Int]>([:])
     private let pieces = Mutex(PieceAssembly(bytesMax: Limits.chunkBytesMax, openBytesMax: 2 * Limits.chunkBytesMax, patienceMs: 15_000))
 
     /// - Parameter damaged: told of a chunk that the spool does not give as it was pushed.
     init(
-        worker: String, spool: Spool, pipelines: KnownPipelines, control: Requester, damaged: @escaping @Sendable (SpoolKey, AccrueError) -> Void,
-        send: @escaping @Sendable (Message, Peer) -> Void
+        worker: String, spool: Spool, pipelines: KnownPipelines, control: Requester, replication: Replication,
+        damaged: @escaping @Sendable (SpoolKey, AccrueError) -> Void, send: @escaping @Sendable (Message, Peer) -> Void
     ) {
         self.damaged = damaged
         self.worker = worker
         self.spool = spool
         self.pipelines = pipelines
         self.control = control
+        self.replication = replication
         self.send = send
     }
 
@@ -50,16 +57,16 @@ final class Ingest: Sendable {
         guard let peer = incoming.peer else { return .taken }
         let message = incoming.message
         switch message.known {
-        case .push:
+        case .push, .replicate:
             guard let id = message.id else {
-                let error = AccrueError(.invalidInput, while: "taking a push", "the header has no 'id'", hint: "see ops/PROTOCOL.md")
+                let error = AccrueError(.invalidInput, while: "taking a \(message.verb)", "the header has no 'id'", hint: "see ops/PROTOCOL.md")
                 send(.refuse(nil, error), peer)
                 return .taken
             }
-            let request = Request(peer: peer, id: id)
+            let request = Request(peer: peer, id: id, isReplica: message.known == .replicate)
             let bytes = message.payload.reduce(0) { $0 + $1.count }
             if underWay.withLock({ $0[request] != nil }) { return .taken }
-            guard admission.enter(bytes: bytes) else { return .busy }
+            guard admission(of: request).enter(bytes: bytes) else { return .busy }
             underWay.withLock { $0[request] = bytes }
             checking.submit { [weak self] in self?.push(message, request, isCurrent: false) }
             return .taken
@@ -69,18 +76,24 @@ final class Ingest: Sendable {
             return .taken
         default:
             let error = AccrueError(
-                .invalidInput, while: "taking '\(message.verb)'", "an ingest socket understands push and fetch", hint: "send it to the coordinator's control socket")
+                .invalidInput, while: "taking '\(message.verb)'", "an ingest socket understands push, replicate and fetch", hint: "send it to the coordinator's control socket")
             send(.refuse(message.id, error), peer)
             return .taken
         }
     }
 
     /// Refuses pushes from now on, and returns when those under way are answered, or after a while.
-    func close(patienceMs: Int) async { await admission.close(patienceMs: patienceMs) }
+    func close(patienceMs: Int) async {
+        async let replicas: Void = replicaAdmission.close(patienceMs: patienceMs)
+        await admission.close(patienceMs: patienceMs)
+        await replicas
+    }
+
+    private func admission(of request: Request) -> Admission { request.isReplica ? replicaAdmission : admission }
 
     private func answer(_ request: Request, _ message: Message) {
         send(message, request.peer)
-        if let bytes = underWay.withLock({ $0.removeValue(forKey: request) }) { admission.leave(bytes: bytes) }
+        if let bytes = underWay.withLock({ $0.removeValue(forKey: request) }) { admission(of: request).leave(bytes: bytes) }
     }
 
     private func refuse(_ request: Request, _ error: AccrueError) { answer(request, .refuse(request.id, error)) }
@@ -97,7 +110,7 @@ extension Ingest {
                 throw AccrueError(
                     .limitExceeded, while: operation, "the key has \(key.utf8.count) bytes; 1 to \(Limits.keyBytesMax) are allowed", hint: "choose a shorter key, or none")
             }
-            guard let pipeline = pipelines[push.pipeline] else {
+            guard let pipeline = pipelines[push.pipeline], !request.isReplica || push.incarnation == pipeline.incarnation else {
                 guard !isCurrent else {
                     throw AccrueError(.notFound, while: operation, "there is no such pipeline", hint: "see 'accrue pipeline list', or apply it first")
                 }
@@ -151,7 +164,7 @@ extension Ingest {
         case .whole(let bytes):
             // From here on the whole is under way, not this piece alone.
             let piece = underWay.withLock { $0.updateValue(bytes.count, forKey: request) } ?? 0
-            admission.grow(by: bytes.count - piece)
+            admission(of: request).grow(by: bytes.count - piece)
             return bytes
         case .partial(let received):
             answer(request, try .reply(message.id, encoding: PieceReply(complete: false, received: received)))
@@ -169,13 +182,38 @@ extension Ingest {
     }
 
     private func store(_ chunk: LogEntry.Chunk, _ bytes: Data, _ pipeline: PipelineRecord, _ request: Request) {
+        guard !request.isReplica, let replicas = pipeline.declaration.replicas, replicas > 1 else { return keep(chunk, bytes, pipeline, request, others: []) }
+        Task {
+            // First, so that a push that cannot be taken leaves nothing on the disk.
+            do throws(AccrueError) {
+                keep(chunk, bytes, pipeline, request, others: try await replication.others(for: replicas, while: Self.operation(pipeline)))
+            } catch { refuse(request, error) }
+        }
+    }
+
+    private static func operation(_ pipeline: PipelineRecord) -> String { "taking a chunk of pipeline '\(pipeline.declaration.name)'" }
+
+    /// - Parameter others: workers that can take a replica.
+    private func keep(_ chunk: LogEntry.Chunk, _ bytes: Data, _ pipeline: PipelineRecord, _ request: Request, others: [String]) {
         let key = SpoolKey(incarnation: pipeline.incarnation, identity: chunk.identity)
         // From here until the answer the bytes must not go, whatever was decided about an earlier push of them.
         spool.pin(key)
         spool.append(chunk, incarnation: pipeline.incarnation, bytes: bytes) { [weak self] result in
             guard let self else { return }
             switch result {
-            case .success(let stored): announce(chunk, key, pipeline, request, isNew: stored == .written)
+            case .success where request.isReplica: kept(key, request)
+            case .success(let stored) where others.isEmpty: announce(chunk, key, pipeline, request, isNew: stored == .written)
+            case .success(let stored):
+                Task {
+                    do throws(AccrueError) {
+                        let holders = try await replication.copy(chunk, bytes, of: pipeline, to: others, while: Self.operation(pipeline))
+                        announce(chunk, key, pipeline, request, isNew: stored == .written, replicas: holders)
+                    } catch {
+                        spool.unpin(key)
+                        if stored == .written { spool.drop(key, onlyUnknown: true) }
+                        refuse(request, error)
+                    }
+                }
             case .failure(let error):
                 spool.unpin(key)
                 refuse(request, error)
@@ -183,16 +221,27 @@ extension Ingest {
         }
     }
 
-    /// - Parameter isNew: this push is what brought the chunk to the disk.
-    private func announce(_ chunk: LogEntry.Chunk, _ key: SpoolKey, _ pipeline: PipelineRecord, _ request: Request, isNew: Bool) {
-        let announce = Announce(worker: worker, pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, chunk: chunk)
+    /// A replica is on this disk. It stays pinned until its announcement is over, of which this worker does not hear.
+    private func kept(_ key: SpoolKey, _ request: Request) {
+        do throws(AccrueError) { answer(request, try .reply(request.id, encoding: Replica(worker: worker))) } catch { refuse(request, error) }
+        DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(3 * Self.announceMs)) { [spool] in spool.unpin(key) }
+    }
+
+    /// - Parameters:
+    ///   - isNew: this push is what brought the chunk to the disk.
+    ///   - replicas: other workers that hold it.
+    private func announce(
+        _ chunk: LogEntry.Chunk, _ key: SpoolKey, _ pipeline: PipelineRecord, _ request: Request, isNew: Bool, replicas: [String] = []
+    ) {
+        let announce = Announce(
+            worker: worker, pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, chunk: chunk, replicas: replicas.isEmpty ? nil : replicas)
         let message: Message
         do { message = try Message(.announce, encoding: announce) } catch {
             spool.unpin(key)
             return refuse(request, error)
         }
         // Not patient: the coordinator's "busy" is the producer's to obey.
-        control.request(message, timeoutMs: 10_000, patient: false) { [weak self] result in
+        control.request(message, timeoutMs: Self.announceMs, patient: false) { [weak self] result in
             guard let self else { return }
             do throws(AccrueError) {
                 let acknowledgement = try result.get().read(Acknowledgement.self)
