@@ -21,7 +21,9 @@ extension Coordinator {
                 .unavailable, while: operation, "\(waiting) chunks wait to be learned; at most \(waitingMax) may",
                 hint: "wait, or find out why it does not learn with 'accrue status'", retryAfterMs: 1_000)
         }
-        let workers = Set([name] + (announce.replicas ?? []).filter(aliveWorkers.contains)).sorted()
+        // A process that was started anew since may have been told to drop what it held.
+        let copies = (announce.replicas ?? []).filter { sessions[$0.worker]?.isAlive == true && sessions[$0.worker]?.boot == $0.boot }
+        let workers = Set([name] + copies.map(\.worker)).sorted()
         let replicas = pipeline.declaration.replicas ?? 1
         guard workers.count >= replicas else {
             throw AccrueError(

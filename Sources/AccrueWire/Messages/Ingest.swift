@@ -6,9 +6,9 @@ public struct Announce: Codable, Hashable, Sendable {
     public var pipeline: String
     public var incarnation: String
     public var chunk: LogEntry.Chunk
-    /// Other workers on whose disks it is too; nil: none.
-    public var replicas: [String]?
-    public init(worker: String, pipeline: String, incarnation: String, chunk: LogEntry.Chunk, replicas: [String]? = nil) {
+    /// Where it is on disk too; nil: nowhere.
+    public var replicas: [Replica]?
+    public init(worker: String, pipeline: String, incarnation: String, chunk: LogEntry.Chunk, replicas: [Replica]? = nil) {
         self.worker = worker
         self.pipeline = pipeline
         self.incarnation = incarnation
@@ -75,10 +75,15 @@ public struct Push: Codable, Equatable, Sendable {
     }
 }
 
-/// The answer to `replicate`: the chunk is on the disk of this worker too.
-public struct Replica: Codable, Equatable, Sendable {
+/// The answer to `replicate`: the chunk is on the disk of this worker too, and stays there for the time of an announcement, as long as the process lives.
+public struct Replica: Codable, Hashable, Sendable {
     public var worker: String
-    public init(worker: String) { self.worker = worker }
+    /// The nonce of the worker's process.
+    public var boot: String
+    public init(worker: String, boot: String) {
+        self.worker = worker
+        self.boot = boot
+    }
 }
 
 /// A range of a chunk's bytes, asked of a worker that holds it.

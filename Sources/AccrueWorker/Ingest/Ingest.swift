@@ -23,6 +23,7 @@ final class Ingest: Sendable {
     }
 
     private let worker: String
+    private let boot: String
     private let spool: Spool
     private let pipelines: KnownPipelines
     private let control: Requester
@@ -40,11 +41,12 @@ final class Ingest: Sendable {
 
     /// - Parameter damaged: told of a chunk that the spool does not give as it was pushed.
     init(
-        worker: String, spool: Spool, pipelines: KnownPipelines, control: Requester, replication: Replication,
+        worker: String, boot: String, spool: Spool, pipelines: KnownPipelines, control: Requester, replication: Replication,
         damaged: @escaping @Sendable (SpoolKey, AccrueError) -> Void, send: @escaping @Sendable (Message, Peer) -> Void
     ) {
         self.damaged = damaged
         self.worker = worker
+        self.boot = boot
         self.spool = spool
         self.pipelines = pipelines
         self.control = control
@@ -223,7 +225,7 @@ extension Ingest {
 
     /// A replica is on this disk. It stays pinned until its announcement is over, of which this worker does not hear.
     private func kept(_ key: SpoolKey, _ request: Request) {
-        do throws(AccrueError) { answer(request, try .reply(request.id, encoding: Replica(worker: worker))) } catch { refuse(request, error) }
+        do throws(AccrueError) { answer(request, try .reply(request.id, encoding: Replica(worker: worker, boot: boot))) } catch { refuse(request, error) }
         DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(3 * Self.announceMs)) { [spool] in spool.unpin(key) }
     }
 
@@ -231,7 +233,7 @@ extension Ingest {
     ///   - isNew: this push is what brought the chunk to the disk.
     ///   - replicas: other workers that hold it.
     private func announce(
-        _ chunk: LogEntry.Chunk, _ key: SpoolKey, _ pipeline: PipelineRecord, _ request: Request, isNew: Bool, replicas: [String] = []
+        _ chunk: LogEntry.Chunk, _ key: SpoolKey, _ pipeline: PipelineRecord, _ request: Request, isNew: Bool, replicas: [Replica] = []
     ) {
         let announce = Announce(
             worker: worker, pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, chunk: chunk, replicas: replicas.isEmpty ? nil : replicas)

@@ -37,13 +37,13 @@ final class Replication: Sendable {
 
     /// Puts a chunk's bytes on other workers' disks.
     /// - Parameter others: candidates; those behind the first are tried when one in front fails.
-    /// - Returns: the names of the workers that hold it now, `replicas` − 1 of them.
+    /// - Returns: where it is now: `replicas` − 1 workers.
     /// - Throws: `unavailable` when fewer take it.
     func copy(
         _ chunk: LogEntry.Chunk, _ bytes: Data, of pipeline: PipelineRecord, to others: [String], while operation: String
-    ) async throws(AccrueError) -> [String] {
+    ) async throws(AccrueError) -> [Replica] {
         let replicas = pipeline.declaration.replicas ?? 1
-        var holders: [String] = []
+        var holders: [Replica] = []
         // Chunks are spread over the others by their content, so that no worker gets the copies of all.
         let start = (Int(chunk.identity.hex.prefix(4), radix: 16) ?? 0) % max(1, others.count)
         for endpoint in others[start...] + others[..<start] where holders.count < replicas - 1 {
@@ -58,13 +58,13 @@ final class Replication: Sendable {
         return holders
     }
 
-    private func copy(_ chunk: LogEntry.Chunk, _ bytes: Data, of pipeline: PipelineRecord, to endpoint: String) async throws(AccrueError) -> String {
+    private func copy(_ chunk: LogEntry.Chunk, _ bytes: Data, of pipeline: PipelineRecord, to endpoint: String) async throws(AccrueError) -> Replica {
         let hash = ContentHash(of: bytes), total = bytes.count
         return try await peers.requester(to: endpoint).upload(bytes, timeoutMs: Self.timeoutMs) { offset, payload throws(AccrueError) in
             let push = Push(
                 pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, key: chunk.key, offset: offset, totalBytes: total, hash: hash)
             return try Message(.replicate, encoding: push, payload: [payload])
-        }.read(Replica.self).worker
+        }.read()
     }
 
     private static func tooFew(_ count: Int, of replicas: Int, while operation: String) -> AccrueError {

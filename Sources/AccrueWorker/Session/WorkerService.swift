@@ -52,7 +52,8 @@ public struct WorkerService: Sendable {
         let inbox = Inbox()
         let bound = try loop.bind("ingest", at: settings.listen, traffic: .bulk, security: membership.security) { inbox.ingest($0) }
         let endpoint = WorkerSettings.advertised(settings.advertise, bound: bound)
-        let hello = Hello(role: .worker, name: name, boot: UUID().uuidString, endpoint: endpoint)
+        let boot = UUID().uuidString
+        let hello = Hello(role: .worker, name: name, boot: boot, endpoint: endpoint)
         let link = try CoordinatorLink(membership, hello: hello, report: report) { inbox.unasked($0) }
         let control = link.control
         let pipelines = KnownPipelines(from: control)
@@ -65,7 +66,9 @@ public struct WorkerService: Sendable {
         }
         let peers = PeerRequesters(loop)
         let replication = Replication(ownEndpoint: endpoint, control: control, peers: peers)
-        let ingest = Ingest(worker: name, spool: spool, pipelines: pipelines, control: control, replication: replication, damaged: damaged) { message, peer in
+        let ingest = Ingest(
+            worker: name, boot: boot, spool: spool, pipelines: pipelines, control: control, replication: replication, damaged: damaged
+        ) { message, peer in
             try? loop.send(message, on: "ingest", to: peer)
         }
         let learning = WorkThreads("learning", priority: .yielding, begin: beginThread)

@@ -56,13 +56,17 @@ struct PipelineStories {
     @Test("with two replicas wanted, a chunk enters the log when two workers that are alive hold it, and both may give it up when it is absorbed")
     func replicas() throws {
         var (scene, incarnation) = try Self.scene(HashChain.pipeline(chunks: 1, replicas: 2))
-        func announce(_ replicas: [String]?) -> Announce {
+        func announce(_ replicas: [Replica]?) -> Announce {
             Announce(worker: "a", pipeline: "chain", incarnation: incarnation, chunk: Scene.chunk("one"), replicas: replicas)
         }
-        for replicas in [nil, [], ["a"], ["b"]] { #expect(try scene.refused(.announce, announce(replicas), from: "a") == .unavailable) }
+        func b(_ boot: String) -> Replica { Replica(worker: "b", boot: boot) }
+        for replicas in [nil, [], [Replica(worker: "a", boot: "1")], [b("1")]] {
+            #expect(try scene.refused(.announce, announce(replicas), from: "a") == .unavailable)
+        }
+        try scene.join("b", boot: "2")
+        #expect(try scene.refused(.announce, announce([b("1")]), from: "a") == .unavailable)
         #expect(try scene.status().position == 0)
-        try scene.join("b")
-        #expect(try scene.ask(.announce, announce(["b"]), as: Acknowledgement.self, from: "a").position == 1)
+        #expect(try scene.ask(.announce, announce([b("2")]), as: Acknowledgement.self, from: "a").position == 1)
         while try scene.status().version == 0 { for worker in ["a", "b"] where scene.lease(worker) != nil { try scene.finish(worker) } }
         #expect(try scene.status().version == 1)
         for worker in ["a", "b"] { #expect(scene.told(worker, .drop, as: Drop.self).map(\.identity) == [Scene.chunk("one").identity]) }
