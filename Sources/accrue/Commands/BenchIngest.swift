@@ -37,7 +37,8 @@ extension BenchCommand {
             let cluster = try await connection.open()
             let pipeline = Self.pipeline(named: "bench-ingest-\(UUID().uuidString.prefix(8).lowercased())")
             _ = try await cluster.apply(pipeline)
-            let outgoing = (0..<chunks).map(chunk)
+            let rows = Self.rows(bytes / Self.rowBytes)
+            let outgoing = (0..<chunks).map { Self.chunk($0, rows) }
             // When each was given away; its acknowledgement is told in order.
             let times = Mutex([UInt64](repeating: 0, count: chunks))
             let start = MonotonicTime.now()
@@ -75,13 +76,17 @@ extension BenchCommand {
                 settings: ["model": ["kind": "linear"], "likelihood": ["kind": "gaussian", "noisePrecision": 1]], round: .init(chunks: Limits.roundChunksMax))
         }
 
-        private func chunk(_ index: Int) -> OutgoingChunk {
-            let rows = bytes / Self.rowBytes, width = Self.rowBytes / 4 - 1
+        private static func rows(_ count: Int) -> [Float] {
             var random = SystemRandomNumberGenerator()
-            func values(_ count: Int) -> [Float] {
-                (0..<count).map { _ in Float(Int32(truncatingIfNeeded: random.next())) * 0x1p-31 }
-            }
-            let tensors = ["inputs": TensorBytes(values(rows * width), shape: [rows, width]), "targets": TensorBytes(values(rows), shape: [rows])]
+            return (0..<count * (rowBytes / 4 - 1)).map { _ in Float(Int32(truncatingIfNeeded: random.next())) * 0x1p-31 }
+        }
+
+        /// One of many that differ.
+        private static func chunk(_ index: Int, _ rows: [Float]) -> OutgoingChunk {
+            let width = rowBytes / 4 - 1, count = rows.count / width
+            let tensors = [
+                "inputs": TensorBytes(rows, shape: [count, width]), "targets": TensorBytes([Float](repeating: Float(index), count: count), shape: [count]),
+            ]
             return OutgoingChunk(bytes: Safetensors(tensors: tensors).encode())
         }
     }
