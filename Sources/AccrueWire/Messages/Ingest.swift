@@ -1,23 +1,47 @@
 public import AccrueCore
 
-/// A worker tells the coordinator of a chunk that is on its disk.
+/// A worker tells the coordinator of chunks of one pipeline that are on its disk.
 public struct Announce: Codable, Hashable, Sendable {
+    public struct Item: Codable, Hashable, Sendable {
+        public var chunk: LogEntry.Chunk
+        /// Where it is on disk too; nil: nowhere.
+        public var replicas: [Replica]?
+        public init(_ chunk: LogEntry.Chunk, replicas: [Replica]? = nil) {
+            self.chunk = chunk
+            self.replicas = replicas
+        }
+    }
+
     public var worker: String
     public var pipeline: String
     public var incarnation: String
-    public var chunk: LogEntry.Chunk
-    /// Where it is on disk too; nil: nowhere.
-    public var replicas: [Replica]?
-    public init(worker: String, pipeline: String, incarnation: String, chunk: LogEntry.Chunk, replicas: [Replica]? = nil) {
+    /// In the order in which they are to enter the log.
+    public var items: [Item]
+    public init(worker: String, pipeline: String, incarnation: String, items: [Item]) {
         self.worker = worker
         self.pipeline = pipeline
         self.incarnation = incarnation
-        self.chunk = chunk
-        self.replicas = replicas
+        self.items = items
     }
 }
 
-/// The answer to an announcement, and to the producer's push.
+/// The answer to an announcement.
+public struct AnnounceReply: Codable, Equatable, Sendable {
+    /// What became of one chunk: where it stands, or why it is not taken.
+    public struct Result: Codable, Equatable, Sendable {
+        public var position: Int?
+        public var duplicate: Bool?
+        public var error: AccrueError?
+
+        public static func taken(at position: Int, duplicate: Bool) -> Result { Result(position: position, duplicate: duplicate) }
+        public static func refused(_ error: AccrueError) -> Result { Result(error: error) }
+    }
+    /// One an item, in order.
+    public var results: [Result]
+    public init(results: [Result]) { self.results = results }
+}
+
+/// The answer to a producer's push.
 public struct Acknowledgement: Codable, Hashable, Sendable {
     public var chunk: ContentHash
     public var position: Int

@@ -2,79 +2,79 @@ import AccrueCore
 import AccrueWire
 import Foundation
 
-// From a checked chunk to its acknowledgement: on disk here, on other disks if the pipeline wants replicas, and in the coordinator's log.
+/// A push that was checked.
+struct CheckedPush: Sendable {
+    var chunk: LogEntry.Chunk
+    var bytes: Data
+    /// SHA-256 of the bytes, where the sender said it.
+    var hash: ContentHash?
+    var pipeline: PipelineRecord
+    var request: Ingest.Request
+
+    var key: SpoolKey { SpoolKey(incarnation: pipeline.incarnation, identity: chunk.identity) }
+    var operation: String { "taking a chunk of pipeline '\(pipeline.declaration.name)'" }
+}
+
+// From a checked push to its acknowledgement: on disk here, on other disks if the pipeline wants replicas, and in the coordinator's log.
 extension Ingest {
-    func store(_ chunk: LogEntry.Chunk, _ bytes: Data, _ pipeline: PipelineRecord, _ request: Request) {
-        guard !request.isReplica, let replicas = pipeline.declaration.replicas, replicas > 1 else { return keep(chunk, bytes, pipeline, request, others: []) }
+    func store(_ push: CheckedPush) {
+        guard !push.request.isReplica, let replicas = push.pipeline.declaration.replicas, replicas > 1 else { return keep(push, others: []) }
         Task {
             // First, so that a push that cannot be taken leaves nothing on the disk.
-            do throws(AccrueError) {
-                keep(chunk, bytes, pipeline, request, others: try await replication.others(for: replicas, while: Self.operation(pipeline)))
-            } catch { refuse(request, error) }
+            do throws(AccrueError) { keep(push, others: try await replication.others(for: replicas, while: push.operation)) } catch { refuse(push.request, error) }
         }
     }
 
-    private static func operation(_ pipeline: PipelineRecord) -> String { "taking a chunk of pipeline '\(pipeline.declaration.name)'" }
-
     /// - Parameter others: workers that can take a replica.
-    private func keep(_ chunk: LogEntry.Chunk, _ bytes: Data, _ pipeline: PipelineRecord, _ request: Request, others: [String]) {
-        let key = SpoolKey(incarnation: pipeline.incarnation, identity: chunk.identity)
+    private func keep(_ push: CheckedPush, others: [String]) {
+        let key = push.key
         // From here until the answer the bytes must not go, whatever was decided about an earlier push of them.
         spool.pin(key)
-        spool.append(chunk, incarnation: pipeline.incarnation, bytes: bytes) { [weak self] result in
+        spool.append(push.chunk, incarnation: push.pipeline.incarnation, bytes: push.bytes, hash: push.hash) { [weak self] result in
             guard let self else { return }
             switch result {
-            case .success where request.isReplica: kept(key, request)
-            case .success(let stored) where others.isEmpty: announce(chunk, key, pipeline, request, isNew: stored == .written)
+            case .success where push.request.isReplica: kept(push)
+            case .success(let stored) where others.isEmpty: announce(push, isNew: stored == .written)
             case .success(let stored):
                 Task {
                     do throws(AccrueError) {
-                        let holders = try await replication.copy(chunk, bytes, of: pipeline, to: others, while: Self.operation(pipeline))
-                        announce(chunk, key, pipeline, request, isNew: stored == .written, replicas: holders)
+                        announce(push, isNew: stored == .written, replicas: try await replication.copy(push, to: others))
                     } catch {
                         spool.unpin(key)
                         if stored == .written { spool.drop(key, onlyUnknown: true) }
-                        refuse(request, error)
+                        refuse(push.request, error)
                     }
                 }
             case .failure(let error):
                 spool.unpin(key)
-                refuse(request, error)
+                refuse(push.request, error)
             }
         }
     }
 
     /// A replica is on this disk. It stays pinned until its announcement is over, of which this worker does not hear.
-    private func kept(_ key: SpoolKey, _ request: Request) {
+    private func kept(_ push: CheckedPush) {
+        let request = push.request, key = push.key
         do throws(AccrueError) { answer(request, try .reply(request.id, encoding: Replica(worker: worker, boot: boot))) } catch { refuse(request, error) }
-        DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(3 * Self.announceMs)) { [spool] in spool.unpin(key) }
+        DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(3 * Announcer.timeoutMs)) { [spool] in spool.unpin(key) }
     }
 
     /// - Parameters:
     ///   - isNew: this push is what brought the chunk to the disk.
     ///   - replicas: other workers that hold it.
-    private func announce(
-        _ chunk: LogEntry.Chunk, _ key: SpoolKey, _ pipeline: PipelineRecord, _ request: Request, isNew: Bool, replicas: [Replica] = []
-    ) {
-        let announce = Announce(
-            worker: worker, pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, chunk: chunk, replicas: replicas.isEmpty ? nil : replicas)
-        let message: Message
-        do { message = try Message(.announce, encoding: announce) } catch {
-            spool.unpin(key)
-            return refuse(request, error)
-        }
-        // Not patient: the coordinator's "busy" is the producer's to obey.
-        control.request(message, timeoutMs: Self.announceMs, patient: false) { [weak self] result in
+    private func announce(_ push: CheckedPush, isNew: Bool, replicas: [Replica] = []) {
+        announcer.announce(.init(push.chunk, replicas: replicas.isEmpty ? nil : replicas), of: push.pipeline) { [weak self] result in
             guard let self else { return }
+            let key = push.key, request = push.request
             do throws(AccrueError) {
-                let acknowledgement = try result.get().read(Acknowledgement.self)
+                let acknowledgement = try result.get()
                 spool.markKnown(key)
                 spool.unpin(key)
                 answer(request, try .reply(request.id, encoding: acknowledgement))
             } catch {
                 spool.unpin(key)
                 switch error.code {
-                case .notFound: refuseUnknown(request, error, pipeline)
+                case .notFound: refuseUnknown(request, error, push.pipeline)
                 case .conflict, .invalidInput, .limitExceeded:
                     // Never to be in the log; what was kept for it would come back with the next inventory. What was here before this push may be in
                     // the log by an earlier one, acknowledged to somebody: only the coordinator says when that may go.

@@ -12,7 +12,6 @@ final class Ingest: Sendable {
     static let bytesMax = 512 << 20
     static let requestsMax = 4_096
     static let fetchesMax = 1_024
-    static let announceMs = 10_000
 
     /// A request that was not answered yet; the same sent again meanwhile is not done twice.
     struct Request: Hashable, Sendable {
@@ -26,7 +25,7 @@ final class Ingest: Sendable {
     let boot: String
     let spool: Spool
     let pipelines: KnownPipelines
-    let control: Requester
+    let announcer: Announcer
     let replication: Replication
     private let damaged: @Sendable (SpoolKey, AccrueError) -> Void
     private let send: @Sendable (Message, Peer) -> Void
@@ -49,7 +48,7 @@ final class Ingest: Sendable {
         self.boot = boot
         self.spool = spool
         self.pipelines = pipelines
-        self.control = control
+        announcer = Announcer(worker: worker, control: control)
         self.replication = replication
         self.send = send
     }
@@ -125,7 +124,7 @@ extension Ingest {
             guard let bytes = try whole(push, message, request) else { return }
             do {
                 let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: operation)
-                store(chunk, bytes, pipeline, request)
+                store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash, pipeline: pipeline, request: request))
             } catch {
                 // A pipeline deleted and made anew may have another schema than the one known here.
                 guard !isCurrent else { throw error }
@@ -140,8 +139,8 @@ extension Ingest {
 
     private func again(_ bytes: Data, _ push: Push, _ pipeline: PipelineRecord, _ request: Request) {
         do throws(AccrueError) {
-            let operation = "taking a chunk of pipeline '\(push.pipeline)'"
-            store(try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: operation), bytes, pipeline, request)
+            let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: "taking a chunk of pipeline '\(push.pipeline)'")
+            store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash, pipeline: pipeline, request: request))
         } catch { refuse(request, error) }
     }
 

@@ -39,31 +39,29 @@ final class Replication: Sendable {
     /// - Parameter others: candidates; those behind the first are tried when one in front fails.
     /// - Returns: where it is now: `replicas` − 1 workers.
     /// - Throws: `unavailable` when fewer take it.
-    func copy(
-        _ chunk: LogEntry.Chunk, _ bytes: Data, of pipeline: PipelineRecord, to others: [String], while operation: String
-    ) async throws(AccrueError) -> [Replica] {
-        let replicas = pipeline.declaration.replicas ?? 1
+    func copy(_ push: CheckedPush, to others: [String]) async throws(AccrueError) -> [Replica] {
+        let replicas = push.pipeline.declaration.replicas ?? 1
         var holders: [Replica] = []
         // Chunks are spread over the others by their content, so that no worker gets the copies of all.
-        let start = (Int(chunk.identity.hex.prefix(4), radix: 16) ?? 0) % max(1, others.count)
+        let start = (Int(push.chunk.identity.hex.prefix(4), radix: 16) ?? 0) % max(1, others.count)
         for endpoint in others[start...] + others[..<start] where holders.count < replicas - 1 {
-            do { holders.append(try await copy(chunk, bytes, of: pipeline, to: endpoint)) } catch {
+            do { holders.append(try await copy(push, to: endpoint)) } catch {
                 if error.code == .unavailable { peers.forget(endpoint) }
             }
         }
         guard holders.count == replicas - 1 else {
             known.withLock { $0 = nil }
-            throw Self.tooFew(1 + holders.count, of: replicas, while: operation)
+            throw Self.tooFew(1 + holders.count, of: replicas, while: push.operation)
         }
         return holders
     }
 
-    private func copy(_ chunk: LogEntry.Chunk, _ bytes: Data, of pipeline: PipelineRecord, to endpoint: String) async throws(AccrueError) -> Replica {
-        let hash = ContentHash(of: bytes), total = bytes.count
-        return try await peers.requester(to: endpoint).upload(bytes, timeoutMs: Self.timeoutMs) { offset, payload throws(AccrueError) in
-            let push = Push(
-                pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, key: chunk.key, offset: offset, totalBytes: total, hash: hash)
-            return try Message(.replicate, encoding: push, payload: [payload])
+    private func copy(_ push: CheckedPush, to endpoint: String) async throws(AccrueError) -> Replica {
+        let hash = push.hash ?? ContentHash(of: push.bytes), total = push.bytes.count
+        return try await peers.requester(to: endpoint).upload(push.bytes, timeoutMs: Self.timeoutMs) { offset, payload throws(AccrueError) in
+            let piece = Push(
+                pipeline: push.pipeline.declaration.name, incarnation: push.pipeline.incarnation, key: push.chunk.key, offset: offset, totalBytes: total, hash: hash)
+            return try Message(.replicate, encoding: piece, payload: [payload])
         }.read()
     }
 

@@ -83,12 +83,12 @@ extension WorkerProcess {
     }
 
     private func announce(_ chunk: LogEntry.Chunk, _ place: SpoolPlace, _ pipeline: PipelineRecord, _ request: Request, replicas: [Replica]? = nil) {
-        let announce = Announce(worker: name, pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, chunk: chunk, replicas: replicas)
+        let announce = Announce(worker: name, pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, items: [.init(chunk, replicas: replicas)])
         guard let message = try? Message(.announce, encoding: announce) else { return world.violated("an announcement cannot be written") }
         control.ask(message, patient: false) { [weak self] result in
             guard let self else { return }
             do throws(AccrueError) {
-                let acknowledgement = try result.get().read(Acknowledgement.self)
+                let acknowledgement = try Self.acknowledgement(chunk, try result.get().read())
                 known.insert(place)
                 unpin(place)
                 world.witness.acknowledged(chunk, acknowledgement, pipeline.incarnation)
@@ -102,6 +102,14 @@ extension WorkerProcess {
                 if error.code == .notFound { refuseUnknown(request, error, pipeline) } else { refuse(request, error) }
             }
         }
+    }
+
+    private static func acknowledgement(_ chunk: LogEntry.Chunk, _ reply: AnnounceReply) throws(AccrueError) -> Acknowledgement {
+        if let error = reply.results.first?.error { throw error }
+        guard let position = reply.results.first?.position, let duplicate = reply.results.first?.duplicate else {
+            throw AccrueError(.corrupt, while: "announcing a chunk", "there is no result")
+        }
+        return Acknowledgement(chunk: chunk.identity, position: position, duplicate: duplicate)
     }
 
     private func refuseUnknown(_ request: Request, _ error: AccrueError, _ old: PipelineRecord) {
