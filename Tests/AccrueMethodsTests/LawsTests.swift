@@ -119,6 +119,22 @@ import Testing
         #expect(code("foretell", [:], inputs) == .notFound)
     }
 
+    @Test("an export says what each of its tensors is, and is as good as the state", arguments: Scenario.all)
+    func exports(_ scenario: Scenario) throws {
+        EngineFingerprint.beginThread()
+        let method = try scenario.make(), rows = try scenario.rows(2, 3)
+        let state = try method.initialState(key: RandomKey(seed: 1))
+        let export = try PosteriorExport(state: state, pipeline: "scenario", version: 4, method: scenario.method)
+        let stored = try Safetensors.decode(export.bytes)
+        let roles = try JSONValue(parsing: Data(try #require(stored.metadata["roles"]).utf8)).object ?? [:]
+        #expect(roles.keys.sorted() == stored.tensors.keys.sorted() && roles.values.allSatisfy { $0.string?.isEmpty == false })
+        #expect(stored.metadata["pipeline"] == "scenario" && stored.metadata["version"] == "4" && stored.metadata["method"] == scenario.method)
+        func predict(_ bytes: Data) throws -> [String: TensorBytes] {
+            try method.load(bytes).answer(QueryBytes(verb: "predict", header: ["draws": 2], tensors: rows.tensors), key: RandomKey(seed: 3)).tensors
+        }
+        #expect(try predict(export.bytes) == predict(state))
+    }
+
     @Test("bytes of another method are refused as corrupt", arguments: Scenario.all)
     func corrupt(_ scenario: Scenario) throws {
         let method = try scenario.make()

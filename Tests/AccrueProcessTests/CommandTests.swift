@@ -15,7 +15,11 @@ struct CommandTests {
         let exported = rows.path("daemon.safetensors"), local = rows.path("local.safetensors")
         #expect(try await daemon.json("posterior", "export", "linear-golden", "--out", exported).first?["version"] == 2)
         #expect(try await Program.run("accrue", ["run", GoldenRows.pipeline, "--out", local]).status == 0)
-        #expect(try Data(contentsOf: URL(fileURLWithPath: exported)) == Data(contentsOf: URL(fileURLWithPath: local)))
+        let export = try Data(contentsOf: URL(fileURLWithPath: exported))
+        #expect(try export == Data(contentsOf: URL(fileURLWithPath: local)))
+        let metadata = try Safetensors.decode(export).metadata
+        #expect(metadata["pipeline"] == "linear-golden" && metadata["version"] == "2" && metadata["method"] == "IncrementalBayes")
+        #expect(metadata["roles"] == #"{"precision":"precision","precisionMean":"precision times mean"}"#)
 
         let description = try #require(try await daemon.json("query", "linear-golden", "describe").first)
         let mean = Expectation.flatten(try #require(description["mean"]))

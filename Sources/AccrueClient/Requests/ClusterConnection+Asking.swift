@@ -81,4 +81,15 @@ extension ClusterConnection {
     public func state(of version: PosteriorRecord) async throws(AccrueError) -> Data {
         try await requester(to: endpoints.bulk, traffic: .bulk).getBlob(version.hash, timeoutMs: patienceMs)
     }
+
+    /// A version for a file: its state, and what it is.
+    /// - Throws: as `state(of:)`; `conflict` when the pipeline was made anew since the version was looked up.
+    public func export(of version: PosteriorRecord) async throws(AccrueError) -> PosteriorExport {
+        let pipeline = try await pipeline(version.pipeline)
+        guard pipeline.incarnation == version.incarnation else {
+            throw AccrueError(
+                .conflict, while: "exporting version \(version.version) of pipeline '\(version.pipeline)'", "the pipeline was deleted and made anew meanwhile", hint: "ask again")
+        }
+        return try PosteriorExport(state: try await state(of: version), pipeline: version.pipeline, version: version.version, method: pipeline.declaration.method)
+    }
 }
