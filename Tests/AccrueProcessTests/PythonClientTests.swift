@@ -4,7 +4,7 @@ import Testing
 
 /// A client that was written from ops/PROTOCOL.md alone, against a real daemon.
 @Suite(
-    "A plain Python client", .timeLimit(.minutes(5)), .serialized, .enabled(if: Daemon.exists, "this build has no engine"),
+    "A plain Python client", .timeLimit(.minutes(10)), .serialized, .enabled(if: Daemon.exists, "this build has no engine"),
     .enabled(if: ProcessInfo.processInfo.environment["ACCRUE_PYTHON_CHECK"] != "0", "ACCRUE_PYTHON_CHECK=0 leaves it out"))
 struct PythonClientTests {
     private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..").standardizedFileURL.path

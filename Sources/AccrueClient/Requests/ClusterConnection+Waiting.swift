@@ -14,7 +14,7 @@ extension ClusterConnection {
     ) async throws(AccrueError) -> Awaited {
         let request = AwaitPosition(pipeline: pipeline, position: position, timeoutMs: Self.sliceMs)
         while true {
-            let awaited: Awaited = try await ask(.await, request, timeoutMs: Self.sliceMs + patienceMs)
+            let awaited: Awaited = try await ask(.await, request, timeoutMs: Self.sliceMs + patience.absenceMs)
             guard awaited.state == .waiting else { return awaited }
             try await stillWaiting()
         }

@@ -1,3 +1,4 @@
+import AccrueTesting
 import Foundation
 import Testing
 
@@ -17,10 +18,14 @@ struct SimulationTests {
     }
 
     @Test("whatever happens, versions are the quiet fold of the log, and what was acknowledged counts once", arguments: 0..<lanes)
-    func free(lane: Int) throws { for seed in Self.seeds(lane: lane) where seed % 5 != 0 { try Self.simulate(seed, .free) } }
+    func free(lane: Int) async throws {
+        try await onOwnThread { for seed in Self.seeds(lane: lane) where seed % 5 != 0 { try Self.simulate(seed, .free) } }
+    }
 
     @Test("one producer gets the bytes of a local run from any cluster, whatever happens", arguments: 0..<lanes)
-    func ordered(lane: Int) throws { for seed in Self.seeds(lane: lane) where seed % 5 == 0 { try Self.simulate(seed, .ordered) } }
+    func ordered(lane: Int) async throws {
+        try await onOwnThread { for seed in Self.seeds(lane: lane) where seed % 5 == 0 { try Self.simulate(seed, .ordered) } }
+    }
 
     private static func simulate(_ seed: Int, _ kind: World.Kind) throws {
         let home = "\(FileManager.default.fileExists(atPath: "/dev/shm") ? "/dev/shm" : NSTemporaryDirectory())/accrue-simulation-\(UUID().uuidString)"

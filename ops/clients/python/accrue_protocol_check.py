@@ -56,7 +56,7 @@ class Socket:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.connect(endpoint)
 
-    def ask(self, verb, header=None, payload=(), timeout=60.0):
+    def ask(self, verb, header=None, payload=(), timeout=600.0):
         """The answer's header and its payload, joined."""
         identifier = uuid.uuid4().hex
         head = json.dumps({**(header or {}), "id": identifier}).encode()
