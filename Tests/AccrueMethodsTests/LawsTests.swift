@@ -91,6 +91,7 @@ import Testing
         #expect(again.tensors == answer.tensors && again.header == answer.header)
         if let probabilities = answer.tensors["probabilities"] {
             let classes = probabilities.shape[1]
+            #expect(answer.header["classes"] == .array((0..<classes).map { .string("c\($0)") }))
             let values = probabilities.doubles()
             for row in 0..<rows.count { #expect(abs(values[row * classes..<(row + 1) * classes].reduce(0, +) - 1) < 1e-9) }
         } else {

@@ -101,6 +101,21 @@ struct CommandTests {
         #expect(try await daemon.json("posterior", "show", "linear-golden").first?["absorbedChunks"] == 1)
     }
 
+    @Test("an answer for people names the likeliest classes, one for programs lists the names")
+    func classes() async throws {
+        let daemon = try await Daemon(workers: 1)
+        let rows = try SpiralRows()
+        try await daemon.accrue("pipeline", "apply", rows.pipeline)
+        let inputs = "inputs=\(rows.path("inputs.safetensors"))"
+        let text = try await daemon.accrue("query", "spirals", "predict", "--tensor", inputs, "--rows", "2", "--at-least", "0")
+        let lines = text.output.split(separator: "\n").filter { $0.hasPrefix("row ") }
+        #expect(lines.count == 2 && lines.allSatisfy { $0.contains("left 0.") && $0.contains("right 0.") && !$0.contains("[") }, "\(text)")
+        let answer = try #require(try await daemon.json("query", "spirals", "predict", "--tensor", inputs, "--rows", "2").first)
+        #expect(answer["classes"] == ["left", "right"] && answer["answers"]?.array?.first?["probabilities"]?.array?.count == 2)
+        let tooLate = try await daemon.accrue("query", "spirals", "describe", "--at-least", "1")
+        #expect(tooLate.status == AccrueError.Code.unavailable.exitCode && tooLate.errors.contains("its newest version is 0, and at least 1 is wanted"))
+    }
+
     @Test("followed events and a watched status come as things happen")
     func following() async throws {
         let daemon = try await Daemon(workers: 1)

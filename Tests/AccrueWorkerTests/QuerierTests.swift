@@ -25,8 +25,8 @@ struct QuerierTests {
         try result.get()
     }
 
-    static func ask(_ desk: Requester, pipeline: String = "chain", at: Int? = nil, seed: Int? = nil) async throws -> QueryReply {
-        try await desk.request(try Message(.query, encoding: QueryHeader(pipeline: pipeline, verb: "describe", at: at, seed: seed))).read()
+    static func ask(_ desk: Requester, pipeline: String = "chain", at: Int? = nil, atLeast: Int? = nil, seed: Int? = nil) async throws -> QueryReply {
+        try await desk.patiently(try Message(.query, encoding: QueryHeader(pipeline: pipeline, verb: "describe", at: at, atLeast: atLeast, seed: seed))).read()
     }
 
     static func states(_ count: Int) throws -> [Data] {
@@ -71,6 +71,27 @@ struct QuerierTests {
                 while reply.version < version { reply = try await Self.ask(desk) }
                 #expect(reply.header["count"] == .integer(version))
                 #expect(try await Self.ask(desk, at: version - 1).header["count"] == .integer(version - 1))
+            }
+        }
+    }
+
+    @Test("a question for at least a version is answered from it although the querier has not heard of it, and refused when there is none")
+    func atLeast() async throws {
+        let coordinator = try CoordinatorEnd()
+        coordinator.apply(HashChain.pipeline(chunks: 1))
+        let states = try Self.states(2)
+        try coordinator.publish(states[0], version: 0)
+        try await Self.withQuerier(coordinator) { desk in
+            #expect(try await Self.ask(desk).version == 0)
+            // From here on it hears of nothing new by itself.
+            coordinator.state.withLock { $0.isDeafTo = [.pipelines] }
+            try coordinator.publish(states[1], version: 1)
+            #expect(try await Self.ask(desk).version == 0)
+            #expect(try await Self.ask(desk, atLeast: 1).version == 1)
+            #expect(try await Self.ask(desk).version == 1)
+            for (at, problem) in [(nil, "its newest version is 1, and at least 2 is wanted"), (0, "version 0 was asked for, and at least 2 is wanted")] as [(Int?, String)] {
+                let error = await #expect(throws: AccrueError.self) { try await Self.ask(desk, at: at, atLeast: 2) }
+                #expect(error?.code == .unavailable && error?.problem == problem && error?.retryAfterMs == nil)
             }
         }
     }

@@ -20,6 +20,17 @@ extension ClusterConnection {
         }
     }
 
+    /// Waits, as long as an absence is waited for, until every querier that is there answers from this version or a later one.
+    /// - Throws: `unavailable` when one does not in that time; `unauthorised` when the key does not allow queries; `notFound` for an unknown pipeline.
+    public func served(_ version: Int, of pipeline: String) async throws(AccrueError) {
+        // Which verb does not matter, or whether the method has it: the querier loads the version first.
+        let question = try Message(.query, encoding: QueryHeader(pipeline: pipeline, verb: "describe", atLeast: version))
+        for endpoint in try await refresh().query {
+            let querier = try requester(to: endpoint, traffic: .control)
+            do throws(AccrueError) { _ = try await querier.request(question, timeoutMs: patience.absenceMs) } catch where error.code == .notFound { continue }
+        }
+    }
+
     /// What happened after an event number, in order; everything there is to ask for, page by page.
     public func events(after number: Int) async throws(AccrueError) -> [EventRecord] {
         var events: [EventRecord] = []
