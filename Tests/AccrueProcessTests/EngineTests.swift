@@ -53,6 +53,13 @@ struct EngineTests {
         #expect(try await first.status() == 0)
     }
 
+    @Test("the swap of a version is measured without a daemon")
+    func swap() async throws {
+        let result = try await Program.run("accrue", ["bench", "swap", GoldenRows.pipeline, "--swaps", "5", "--json"])
+        let figures = try JSONValue(parsing: Data(result.output.utf8))
+        #expect(result.status == 0 && figures["swaps"] == 5 && figures["medianMs"]?.double != nil && figures["p99Ms"]?.double != nil, "\(result.errors)")
+    }
+
     @Test("a name that cannot be one is invalid input")
     func badName() async throws {
         let result = try await Program.run("accrue-engine", ["worker", "--coordinator", "ipc:///tmp/x", "--home", Self.home(), "--name", "../x"])

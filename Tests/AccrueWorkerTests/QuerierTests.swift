@@ -96,6 +96,33 @@ struct QuerierTests {
         }
     }
 
+    @Test("a version takes the place of an earlier one or of another incarnation's, never of a later one, and what is not served comes back")
+    func swapping() throws {
+        func version(_ number: Int, _ incarnation: String = "i") throws -> ServedVersion {
+            let record = PosteriorRecord(
+                pipeline: "chain", incarnation: incarnation, version: number, hash: ContentHash(of: Data()), bytes: 0, through: 0, absorbedChunks: 0, absorbedRows: 0,
+                createdAtMs: 0)
+            return try ServedVersion.ready(record, seed: 1, method: HashChain(), state: try HashChain().initialState(key: RandomKey(seed: 1)))
+        }
+        let newest = NewestVersions()
+        #expect(try newest.swap(version(1)) == nil)
+        #expect(try newest.swap(version(3))?.record.version == 1)
+        #expect(try newest.swap(version(2))?.record.version == 2 && newest["chain"]?.record.version == 3)
+        #expect(try newest.swap(version(0, "j"))?.record.version == 3 && newest["chain"]?.record.version == 0)
+        newest.keep(only: ["chain": "j", "other": "i"])
+        #expect(newest["chain"]?.record.incarnation == "j")
+        newest.keep(only: ["chain": "k"])
+        #expect(newest["chain"] == nil)
+    }
+
+    @Test("measuring swaps counts them, and times what is done before, meanwhile and after")
+    func measuring() throws {
+        let figures = try SwapMeasurement(HashChain.pipeline(), method: HashChain()).run(swaps: 20)
+        #expect(figures["swaps"] == 20 && figures["asked"].map { $0 >= 0 } == true)
+        #expect(["medianMs", "p99Ms", "worstMs", "askerWorstMs", "readyMedianMs", "releaseMedianMs"].allSatisfy { figures[$0].map { $0 >= 0 } == true })
+        #expect(try #require(figures["medianMs"]) <= #require(figures["p99Ms"]) && #require(figures["p99Ms"]) <= #require(figures["worstMs"]))
+    }
+
     @Test("the same question to the same version has the same key, another seed or version another")
     func keys() throws {
         func key(version: Int, seed: Int?) throws -> RandomKey {
