@@ -43,7 +43,7 @@ var targets: [Target] = [
     layer("AccrueCoordinator", ["AccrueCore", "AccrueStore", "AccrueWire"]),
     layer("AccrueWorker", ["AccrueCore", "AccrueWire"]),
     .executableTarget(name: "accrue", dependencies: ["AccrueCore", "AccrueStore", "AccrueWire", "AccrueClient", "AccrueCoordinator", arguments, yams], swiftSettings: strict),
-    .target(name: "AccrueTesting", dependencies: ["AccrueCore", "CZeroMQ"], path: "Tests/AccrueTesting", swiftSettings: strict),
+    .target(name: "AccrueTesting", dependencies: ["AccrueCore", "AccrueWire", "CZeroMQ"], path: "Tests/AccrueTesting", swiftSettings: strict),
     tests("AccrueCoreTests", ["AccrueCore", "AccrueTesting"]),
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
     tests("AccrueProcessTests", (withEngine ? ["accrue-engine"] : []) + ["accrue", "AccrueCore", "AccrueTesting"]),
@@ -51,7 +51,7 @@ var targets: [Target] = [
     tests(
         "AccrueCoordinatorTests", ["AccrueCoordinator", "AccrueStore", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueClusterTests", ["AccrueClient", "AccrueCoordinator", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
-    tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore"]),
+    tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
 ]
 

@@ -1,5 +1,6 @@
 import AccrueClient
 import AccrueCore
+import AccrueTesting
 import AccrueWire
 import Foundation
 import Synchronization
@@ -22,6 +23,7 @@ final class ClusterEnd: Sendable {
     let control: String
     private let folder: String
     private let loop: SocketLoop
+    private let answered = AnsweredOnce()
 
     /// - Parameter control: answers what is asked of the coordinator, besides `hello`.
     init(control answer: @escaping Answer = { _ in nil }) throws {
@@ -46,9 +48,9 @@ final class ClusterEnd: Sendable {
     func address(_ name: String) -> String { "ipc://\(folder)/\(name).sock" }
 
     func bind(_ name: String, _ answer: @escaping Answer) throws {
-        try loop.bind(name, at: address(name)) { [weak loop] incoming in
+        try loop.bind(name, at: address(name)) { [weak loop, answered] incoming in
             do throws(AccrueError) {
-                if let reply = try answer(incoming.message) { try loop?.send(reply, on: name, to: incoming.peer) }
+                if let reply = try answered.answer(incoming.message, with: answer) { try loop?.send(reply, on: name, to: incoming.peer) }
             } catch { try? loop?.send(.refuse(incoming.message.id, error), on: name, to: incoming.peer) }
             return .taken
         }
@@ -92,5 +94,9 @@ final class ClusterEnd: Sendable {
         }
     }
 
-    func connection(patienceMs: Int = 5_000) async throws -> ClusterConnection { try await ClusterConnection.open(control, patienceMs: patienceMs) }
+    /// What waits for something that is sure to come waits as long as it takes.
+    func connection(askMs: Int = Waiting.answerMs, absenceMs: Int = Waiting.answerMs) async throws -> ClusterConnection {
+        let patience = Patience(helloMs: Waiting.answerMs, askMs: askMs, applyMs: Waiting.answerMs, absenceMs: absenceMs)
+        return try await ClusterConnection.open(control, patience: patience)
+    }
 }

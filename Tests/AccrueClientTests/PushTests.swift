@@ -1,11 +1,12 @@
 import AccrueClient
 import AccrueCore
+import AccrueTesting
 import AccrueWire
 import Foundation
 import Synchronization
 import Testing
 
-@Suite("Pushing chunks", .timeLimit(.minutes(1)))
+@Suite("Pushing chunks", .timeLimit(.minutes(10)))
 struct PushTests {
     static func chunks(_ count: Int) -> [OutgoingChunk] { (0..<count).map { OutgoingChunk(bytes: Data("chunk \($0)".utf8), key: "k/\($0)") } }
 
@@ -95,15 +96,18 @@ struct PushTests {
                 throw refused
             }
         }
-        let connection = try await end.connection(patienceMs: 60_000)
+        let connection = try await end.connection()
         await #expect(throws: refused) { try await connection.push(Self.chunks(1)[0], to: "p") }
         #expect(asked.withLock { $0 } == 2)
     }
 
     @Test("without a worker a push is one clear error after the client's patience")
     func noWorker() async throws {
-        let connection = try await ClusterEnd().connection(patienceMs: 300)
-        await #expect { try await connection.push(Self.chunks(1)[0], to: "p") } throws: { ($0 as? AccrueError)?.code == .unavailable }
+        let end = try ClusterEnd()
+        let connection = try await end.connection(absenceMs: Waiting.vainMs)
+        let error = await #expect(throws: AccrueError.self) { try await connection.push(Self.chunks(1)[0], to: "p") }
+        #expect(error?.code == .unavailable && error?.problem == "no worker is there")
+        withExtendedLifetime(end) {}
     }
 
     @Test("a chunk beyond the limit is refused before it is sent")

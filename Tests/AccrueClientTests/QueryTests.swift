@@ -5,7 +5,7 @@ import Foundation
 import Synchronization
 import Testing
 
-@Suite("Asking a posterior", .timeLimit(.minutes(1)))
+@Suite("Asking a posterior", .timeLimit(.minutes(10)))
 struct QueryTests {
     /// Predicts every row's input itself; its versions grow with every question to the newest.
     static func predictor(_ asked: Asked) -> ClusterEnd.Answer {
@@ -107,6 +107,26 @@ struct QueryTests {
             }
         }
         #expect(try await end.connection().query(Self.question, rows: Self.rows(3)).reply.header["rows"] == 3)
+    }
+
+    @Test("a version counts as served when every querier has answered from it, whatever it answers to that question")
+    func served() async throws {
+        let end = try ClusterEnd()
+        let asked = Mutex<[Int?]>([])
+        try end.addQuerier("a") { (message) throws(AccrueError) in
+            asked.withLock { $0.append((try? message.read(QueryHeader.self))?.atLeast) }
+            return try .reply(message.id, encoding: QueryReply(pipeline: "p", version: 4, absorbedChunks: 4, absorbedRows: 4, header: [:]))
+        }
+        try end.addQuerier("b") { (message) throws(AccrueError) in
+            asked.withLock { $0.append((try? message.read(QueryHeader.self))?.atLeast) }
+            throw AccrueError(.notFound, while: "testing", "this method does not answer 'describe'")
+        }
+        try await end.connection().served(4, of: "p")
+        #expect(asked.withLock { $0 } == [4, 4])
+        let behind = AccrueError(.unavailable, while: "testing", "its newest version is 3, and at least 4 is wanted")
+        try end.addQuerier("c") { (_) throws(AccrueError) in throw behind }
+        let connection = try await end.connection()
+        await #expect(throws: behind) { try await connection.served(4, of: "p") }
     }
 
     @Test("rows are cut by first row and number, and none left is refused")

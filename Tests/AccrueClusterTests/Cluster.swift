@@ -33,26 +33,31 @@ final class Cluster: Sendable {
     func querier() throws -> Requester { try Requester(loop, name: UUID().uuidString, to: "ipc://\(home)/querier/run/query.sock") }
 
     func bulk() async throws -> Requester {
-        let welcome = try await control.ask(.hello, Hello(role: .client), as: Welcome.self)
+        let welcome = try await control.askPatiently(.hello, Hello(role: .client), as: Welcome.self)
         return try Requester(loop, name: UUID().uuidString, to: welcome.endpoints.bulk, traffic: .bulk)
     }
 
     /// Runs a coordinator until `body` returns.
     func withCoordinator<Value: Sendable>(_ body: @Sendable () async throws -> Value) async throws -> Value {
-        let service = CoordinatorService(try CoordinatorSettings(home: home), report: { _ in }) { Issue.record("the coordinator ended: \($0)") }
+        var settings = try CoordinatorSettings(home: home)
+        settings.timing.silenceMs = Waiting.answerMs
+        let service = CoordinatorService(settings, report: { _ in }) { Issue.record("the coordinator ended: \($0)") }
         return try await Running.during({ end throws(AccrueError) in try await service.run(ready: { _ in }, until: end) }, body)
     }
 
     func withWorkers<Value: Sendable>(_ names: [String], _ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
         guard let name = names.first else { return try await body() }
         let catalog = catalog
-        let settings = try WorkerSettings(coordinator: control.endpoint, home: "\(home)/\(name)", name: name)
+        var settings = try MemberSettings.worker(coordinator: control.endpoint, home: "\(home)/\(name)", name: name)
+        settings.silenceMs = Waiting.answerMs
         let service = WorkerService(settings, catalog: catalog, report: { _ in }) { Issue.record("the worker ended: \($0)") }
         return try await Running.during({ end throws(AccrueError) in try await service.run(until: end) }) { try await self.withWorkers(Array(names.dropFirst()), body) }
     }
 
     func withQuerier<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
-        let service = QuerierService(try QuerierSettings(coordinator: control.endpoint, home: "\(home)/querier"), catalog: catalog, report: { _ in })
+        var settings = try MemberSettings.querier(coordinator: control.endpoint, home: "\(home)/querier")
+        settings.silenceMs = Waiting.answerMs
+        let service = QuerierService(settings, catalog: catalog, report: { _ in })
         return try await Running.during({ end throws(AccrueError) in try await service.run(until: end) }, body)
     }
 
@@ -64,32 +69,32 @@ final class Cluster: Sendable {
     // What clients do.
 
     func apply(_ pipeline: PipelineDeclaration) async throws {
-        _ = try await control.ask(.pipelineApply, Apply(declaration: pipeline), as: Applied.self, timeoutMs: 20_000)
+        _ = try await control.askPatiently(.pipelineApply, Apply(declaration: pipeline), as: Applied.self)
     }
 
     func push(_ values: [Double], key: String? = nil, to worker: Requester) async throws -> Acknowledgement {
         let bytes = Safetensors(tensors: try HashChain.rows(values).tensors).encode()
-        return try await worker.request(try Message(.push, encoding: Push(pipeline: "chain", key: key), payload: [bytes]), timeoutMs: 20_000).read()
+        return try await worker.patiently(try Message(.push, encoding: Push(pipeline: "chain", key: key), payload: [bytes])).read()
     }
 
     func pushInPieces(_ values: [Double], to worker: Requester) async throws -> Acknowledgement {
         let bytes = Safetensors(tensors: try HashChain.rows(values).tensors).encode()
         let hash = ContentHash(of: bytes), total = bytes.count
-        return try await worker.upload(bytes) { offset, payload throws(AccrueError) in
+        return try await worker.upload(bytes, timeoutMs: Waiting.answerMs) { offset, payload throws(AccrueError) in
             try Message(.push, encoding: Push(pipeline: "chain", offset: offset, totalBytes: total, hash: hash), payload: [payload])
         }.read()
     }
 
-    func flush() async throws { _ = try await control.ask(.flush, PipelineName(pipeline: "chain"), as: Flushed.self) }
+    func flush() async throws { _ = try await control.askPatiently(.flush, PipelineName(pipeline: "chain"), as: Flushed.self) }
 
     func awaited(_ position: Int) async throws -> Awaited {
-        try await control.ask(.await, AwaitPosition(pipeline: "chain", position: position, timeoutMs: 20_000), as: Awaited.self, timeoutMs: 25_000)
+        try await control.askPatiently(.await, AwaitPosition(pipeline: "chain", position: position, timeoutMs: Waiting.answerMs), as: Awaited.self)
     }
 
-    func newest() async throws -> PosteriorRecord { try await control.ask(.posteriorShow, PosteriorQuery(pipeline: "chain"), as: PosteriorRecord.self) }
+    func newest() async throws -> PosteriorRecord { try await control.askPatiently(.posteriorShow, PosteriorQuery(pipeline: "chain"), as: PosteriorRecord.self) }
 
     func status() async throws -> PipelineStatus {
-        let status = try await control.ask(.status, [String: String](), as: ClusterStatus.self)
+        let status = try await control.askPatiently(.status, [String: String](), as: ClusterStatus.self)
         return try #require(status.pipelines.first)
     }
 

@@ -4,7 +4,7 @@ import AccrueWire
 import Foundation
 import Testing
 
-@Suite("A cluster turns pushes into versions", .timeLimit(.minutes(1)))
+@Suite("A cluster turns pushes into versions", .timeLimit(.minutes(10)))
 struct ClusterTests {
     static let chunks: [[Double]] = [[1, 2, 3], [4, 5], [6], [7, 8, 9, 10], [11, 12, 13]]
 
@@ -25,7 +25,7 @@ struct ClusterTests {
                 #expect(awaited.state == .absorbed && awaited.version == 3)
                 let newest = try await cluster.newest()
                 #expect(newest.absorbedChunks == 5 && newest.absorbedRows == 13)
-                let bytes = try await cluster.bulk().getBlob(newest.hash)
+                let bytes = try await cluster.bulk().getBlob(newest.hash, timeoutMs: Waiting.answerMs)
                 #expect(bytes == (try Cluster.expected(pipeline, Self.chunks)))
             }
         }
@@ -71,7 +71,7 @@ struct ClusterTests {
                 for values in Self.chunks.suffix(2) { _ = try await cluster.push(values, to: worker) }
                 try await cluster.flush()
                 #expect(try await cluster.awaited(5).state == .absorbed)
-                let bytes = try await cluster.bulk().getBlob(try await cluster.newest().hash)
+                let bytes = try await cluster.bulk().getBlob(try await cluster.newest().hash, timeoutMs: Waiting.answerMs)
                 #expect(bytes == (try Cluster.expected(pipeline, Self.chunks)))
             }
         }
@@ -90,7 +90,7 @@ struct ClusterTests {
                 // One shard read both chunks, and the method named none.
                 #expect(good.state == .setAside && good.reason?.contains("13") == true)
                 #expect(try await cluster.newest().version == 0)
-                let retried = try await cluster.control.ask(.chunksRetry, ChunkPositions(pipeline: "chain", positions: [1]), as: PositionsReply.self)
+                let retried = try await cluster.control.askPatiently(.chunksRetry, ChunkPositions(pipeline: "chain", positions: [1]), as: PositionsReply.self)
                 try await cluster.flush()
                 #expect(try await cluster.awaited(try #require(retried.positions.first)).version == 1)
                 let status = try await cluster.status()
@@ -111,7 +111,7 @@ struct ClusterTests {
                         let position = try await cluster.push([Double(version)], to: try cluster.worker("a")).position
                         #expect(try await cluster.awaited(position).version == version)
                         // Asked for by number, the version is fetched if the querier has not seen it yet.
-                        let reply = try await querier.ask(.query, QueryHeader(pipeline: "chain", verb: "show", at: version), as: QueryReply.self)
+                        let reply = try await querier.askPatiently(.query, QueryHeader(pipeline: "chain", verb: "show", at: version), as: QueryReply.self)
                         #expect(reply.version == version && reply.absorbedChunks == version && reply.header["count"]?.int == version)
                     }
                 }
@@ -133,7 +133,7 @@ struct ClusterTests {
                 await #expect { try await cluster.apply(HashChain.pipeline(seed: 2)) } throws: { ($0 as? AccrueError)?.code == .conflict }
                 let missing = try Message(.push, encoding: Push(pipeline: "chian"), payload: [Data()])
                 let worker = try cluster.worker("a")
-                await #expect { _ = try await worker.request(missing) } throws: { ($0 as? AccrueError)?.code == .notFound }
+                await #expect { _ = try await worker.patiently(missing) } throws: { ($0 as? AccrueError)?.code == .notFound }
                 #expect(try await cluster.status().position == 0)
             }
         }
@@ -154,7 +154,7 @@ struct ClusterTests {
                 let incarnation = try await cluster.newest().incarnation
                 // The worker hears of a drop before it hears that its next announcement is taken.
                 #expect(try await cluster.awaited(try await cluster.push([2], to: worker).position).version == 2)
-                func isThere() async -> Bool { (try? await worker.fetchChunk(first.chunk, incarnation: incarnation)) != nil }
+                func isThere() async -> Bool { (try? await worker.fetchChunk(first.chunk, incarnation: incarnation, timeoutMs: Waiting.answerMs)) != nil }
                 #expect(await isThere() == stays)
                 if retention == .versions(2) {
                     for value in [3.0, 4.0] { _ = try await cluster.awaited(try await cluster.push([value], to: worker).position) }
@@ -202,7 +202,7 @@ struct ClusterTests {
                 let bytes = Safetensors(tensors: try HashChain.rows([1]).tensors).encode()
                 let push = try Message(.push, encoding: Push(pipeline: "chain"), payload: [bytes])
                 let a = try cluster.worker("a")
-                await #expect { try await a.request(push, patient: false) } throws: {
+                await #expect { try await a.patiently(push, patient: false) } throws: {
                     let error = $0 as? AccrueError
                     return error?.code == .unavailable && error?.retryAfterMs != nil && error?.hint.contains("accrue worker") == true
                 }

@@ -9,7 +9,7 @@ import Synchronization
 import Testing
 
 /// Coordinator, workers and querier over loopback TCP with CURVE, as on several machines.
-@Suite("A cluster with keys", .serialized, .timeLimit(.minutes(2)), .enabled(if: SocketLibrary.hasCurve, "this libzmq has no CURVE"))
+@Suite("A cluster with keys", .serialized, .timeLimit(.minutes(10)), .enabled(if: SocketLibrary.hasCurve, "this libzmq has no CURVE"))
 struct CurveClusterTests {
     /// The processes of a cluster; each worker with a key of its own.
     final class KeyedCluster: Sendable {
@@ -23,7 +23,9 @@ struct CurveClusterTests {
 
         /// Runs a coordinator, workers of these names and a querier; `body` is told the control endpoint.
         func running(workers: [String], _ body: @escaping @Sendable (String) async throws -> Void) async throws {
-            let service = CoordinatorService(try CoordinatorSettings(home: home, listen: "tcp://127.0.0.1:*", isCurve: true), report: { _ in }) { Issue.record("\($0)") }
+            var settings = try CoordinatorSettings(home: home, listen: "tcp://127.0.0.1:*", isCurve: true)
+            settings.timing.silenceMs = Waiting.answerMs
+            let service = CoordinatorService(settings, report: { _ in }) { Issue.record("\($0)") }
             let (endpoints, endpoint) = AsyncStream<String>.makeStream()
             try await Running.during({ end throws(AccrueError) in try await service.run(ready: { endpoint.yield($0.control) }, until: end) }) {
                 var all = endpoints.makeAsyncIterator()
@@ -34,18 +36,26 @@ struct CurveClusterTests {
 
         private func withWorkers(_ names: [String], _ control: String, _ body: @escaping @Sendable () async throws -> Void) async throws {
             guard let name = names.first else { return try await body() }
-            let settings = try WorkerSettings(coordinator: control, home: "\(home)/\(name)", name: name, listen: "tcp://127.0.0.1:*", key: try key(name, .worker))
+            var settings = try MemberSettings.worker(coordinator: control, home: "\(home)/\(name)", name: name, listen: "tcp://127.0.0.1:*", key: try key(name, .worker))
+            settings.silenceMs = Waiting.answerMs
             let service = WorkerService(settings, catalog: Self.catalog, report: { _ in }) { Issue.record("\($0)") }
             try await Running.during({ end throws(AccrueError) in try await service.run(until: end) }) { try await self.withWorkers(Array(names.dropFirst()), control, body) }
         }
 
         private func withQuerier(_ control: String, _ body: @escaping @Sendable () async throws -> Void) async throws {
-            let settings = try QuerierSettings(coordinator: control, home: "\(home)/querier", listen: "tcp://127.0.0.1:*", key: try key("querier", .worker))
+            var settings = try MemberSettings.querier(coordinator: control, home: "\(home)/querier", listen: "tcp://127.0.0.1:*", key: try key("querier", .worker))
+            settings.silenceMs = Waiting.answerMs
             let service = QuerierService(settings, catalog: Self.catalog, report: { _ in })
             try await Running.during({ end throws(AccrueError) in try await service.run(until: end) }, body)
         }
 
         private static var catalog: MethodCatalog { MethodCatalog(["HashChain": { (_, _) throws(AccrueError) in HashChain() }]) }
+    }
+
+    /// Connects, and waits for answers as long as it takes.
+    private static func open(_ control: String, as key: ClientKey) async throws -> ClusterConnection {
+        let patience = Patience(helloMs: Waiting.answerMs, askMs: Waiting.answerMs, applyMs: Waiting.answerMs, absenceMs: Waiting.answerMs)
+        return try await ClusterConnection.open(control, as: key, patience: patience)
     }
 
     /// What a call came to: nil, or the code of its error.
@@ -76,11 +86,11 @@ struct CurveClusterTests {
         // One chunk a round and more shards than workers: each worker fits rows that the other took.
         let pipeline = HashChain.pipeline(seed: 7, chunks: 1, shards: 3, sweeps: 2)
         try await cluster.running(workers: ["a", "b"]) { control in
-            let owner = try await ClusterConnection.open(control, as: admin)
+            let owner = try await Self.open(control, as: admin)
             while owner.endpoints.ingest.count < 2 || owner.endpoints.query.isEmpty { try await owner.refresh() }
             #expect((owner.endpoints.ingest + owner.endpoints.query + [owner.endpoints.bulk, owner.endpoints.events]).allSatisfy { $0.contains("?key=") })
             _ = try await owner.apply(pipeline)
-            let pushing = try await ClusterConnection.open(control, as: producer), asking = try await ClusterConnection.open(control, as: reader)
+            let pushing = try await Self.open(control, as: producer), asking = try await Self.open(control, as: reader)
             for (index, values) in chunks.enumerated() {
                 let position = try await pushing.push(try Self.chunk(values), to: "chain", turn: index).position
                 #expect(try await pushing.outcome(ofPosition: position, in: "chain").state == .absorbed)
@@ -108,7 +118,7 @@ struct CurveClusterTests {
         let admin = try ClientKey(file: cluster.folder.file(of: KeyFolder.ownerName))
         let eve = try cluster.key("eve", .admin)
         try await cluster.running(workers: ["a"]) { control in
-            let owner = try await ClusterConnection.open(control, as: admin), revoked = try await ClusterConnection.open(control, as: eve)
+            let owner = try await Self.open(control, as: admin), revoked = try await Self.open(control, as: eve)
             while owner.endpoints.ingest.isEmpty || owner.endpoints.query.isEmpty { try await owner.refresh() }
             _ = try await owner.apply(HashChain.pipeline(chunks: 1))
             let question = PosteriorQuestion(pipeline: "chain", content: QueryBytes(verb: "show", header: [:], tensors: [:]))
@@ -124,7 +134,7 @@ struct CurveClusterTests {
             // Who is let in later needs no restart of anything.
             let bob = try cluster.key("bob", .producer)
             await Self.wait(for: nil) { try await ClusterConnection.open(control, as: bob).close() }
-            let late = try await ClusterConnection.open(control, as: bob)
+            let late = try await Self.open(control, as: bob)
             #expect(try await late.push(try Self.chunk([4]), to: "chain").position == 3)
             for cluster in [owner, revoked, late] { cluster.close() }
         }
@@ -135,14 +145,14 @@ struct CurveClusterTests {
         let cluster = try KeyedCluster()
         let admin = try ClientKey(file: cluster.folder.file(of: KeyFolder.ownerName)), evil = try cluster.key("evil", .worker)
         try await cluster.running(workers: ["a"]) { control in
-            let owner = try await ClusterConnection.open(control, as: admin)
+            let owner = try await Self.open(control, as: admin)
             while owner.endpoints.ingest.isEmpty { try await owner.refresh() }
             _ = try await owner.apply(HashChain.pipeline(chunks: 1))
             let loop = try SocketLoop(as: evil.pair)
             let requester = try Requester(loop, name: "evil", to: try evil.endpoint(control), routingID: Data("w-a".utf8))
             let hello = try Message(.hello, encoding: Hello(role: .worker, name: "a", boot: "x", endpoint: "ipc:///tmp/nowhere"))
-            await Self.expect(.unauthorised) { _ = try await requester.request(hello) }
-            await Self.expect(.notFound) { _ = try await requester.request(try Message(.heartbeat, encoding: Heartbeat(worker: "a"))) }
+            await Self.expect(.unauthorised) { _ = try await requester.patiently(hello) }
+            await Self.expect(.notFound) { _ = try await requester.patiently(try Message(.heartbeat, encoding: Heartbeat(worker: "a"))) }
             var messages = HostileMessages(seed: 7, verbs: Verb.allCases.map(\.rawValue))
             for text in [control, owner.endpoints.ingest[0]] {
                 let endpoint = try KeyedEndpoint(parsing: try evil.endpoint(text))

@@ -91,6 +91,7 @@ import Testing
         #expect(again.tensors == answer.tensors && again.header == answer.header)
         if let probabilities = answer.tensors["probabilities"] {
             let classes = probabilities.shape[1]
+            #expect(answer.header["classes"] == .array((0..<classes).map { .string("c\($0)") }))
             let values = probabilities.doubles()
             for row in 0..<rows.count { #expect(abs(values[row * classes..<(row + 1) * classes].reduce(0, +) - 1) < 1e-9) }
         } else {
@@ -117,6 +118,22 @@ import Testing
         #expect(code("predict", ["draws": 1_000_000], inputs) == .limitExceeded)
         #expect(code("predict", ["drawz": 1], inputs) == .invalidInput)
         #expect(code("foretell", [:], inputs) == .notFound)
+    }
+
+    @Test("an export says what each of its tensors is, and is as good as the state", arguments: Scenario.all)
+    func exports(_ scenario: Scenario) throws {
+        EngineFingerprint.beginThread()
+        let method = try scenario.make(), rows = try scenario.rows(2, 3)
+        let state = try method.initialState(key: RandomKey(seed: 1))
+        let export = try PosteriorExport(state: state, pipeline: "scenario", version: 4, method: scenario.method)
+        let stored = try Safetensors.decode(export.bytes)
+        let roles = try JSONValue(parsing: Data(try #require(stored.metadata["roles"]).utf8)).object ?? [:]
+        #expect(roles.keys.sorted() == stored.tensors.keys.sorted() && roles.values.allSatisfy { $0.string?.isEmpty == false })
+        #expect(stored.metadata["pipeline"] == "scenario" && stored.metadata["version"] == "4" && stored.metadata["method"] == scenario.method)
+        func predict(_ bytes: Data) throws -> [String: TensorBytes] {
+            try method.load(bytes).answer(QueryBytes(verb: "predict", header: ["draws": 2], tensors: rows.tensors), key: RandomKey(seed: 3)).tensors
+        }
+        #expect(try predict(export.bytes) == predict(state))
     }
 
     @Test("bytes of another method are refused as corrupt", arguments: Scenario.all)

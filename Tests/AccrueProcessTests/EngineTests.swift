@@ -2,7 +2,7 @@ import AccrueCore
 import Foundation
 import Testing
 
-@Suite("accrue-engine's roles as processes", .timeLimit(.minutes(3)), .enabled(if: Program.exists("accrue-engine"), "this build has no engine"))
+@Suite("accrue-engine's roles as processes", .timeLimit(.minutes(10)), .enabled(if: Program.exists("accrue-engine"), "this build has no engine"))
 struct EngineTests {
     /// A short path: ipc endpoints may have 107 characters.
     static func home() -> String { "/tmp/accrue-e-\(UUID().uuidString.prefix(8))" }
@@ -51,6 +51,13 @@ struct EngineTests {
         #expect(try await second.status() == AccrueError.Code.conflict.exitCode)
         first.send(SIGTERM)
         #expect(try await first.status() == 0)
+    }
+
+    @Test("the swap of a version is measured without a daemon")
+    func swap() async throws {
+        let result = try await Program.run("accrue", ["bench", "swap", GoldenRows.pipeline, "--swaps", "5", "--json"])
+        let figures = try JSONValue(parsing: Data(result.output.utf8))
+        #expect(result.status == 0 && figures["swaps"] == 5 && figures["medianMs"]?.double != nil && figures["p99Ms"]?.double != nil, "\(result.errors)")
     }
 
     @Test("a name that cannot be one is invalid input")

@@ -1,3 +1,4 @@
+import AccrueTesting
 import Foundation
 
 /// Runs the built programs as a user would.

@@ -4,7 +4,7 @@ import Testing
 
 /// A client that was written from ops/PROTOCOL.md alone, against a real daemon.
 @Suite(
-    "A plain Python client", .timeLimit(.minutes(5)), .serialized, .enabled(if: Daemon.exists, "this build has no engine"),
+    "A plain Python client", .timeLimit(.minutes(10)), .serialized, .enabled(if: Daemon.exists, "this build has no engine"),
     .enabled(if: ProcessInfo.processInfo.environment["ACCRUE_PYTHON_CHECK"] != "0", "ACCRUE_PYTHON_CHECK=0 leaves it out"))
 struct PythonClientTests {
     private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("../..").standardizedFileURL.path
@@ -32,5 +32,22 @@ struct PythonClientTests {
         let result = try await Program.run(python, ["\(Self.root)/ops/clients/python/accrue_protocol_check.py", daemon.ready.control])
         #expect(result.status == 0, "\(result.errors)\n\(daemon.log)")
         #expect(try await daemon.stop() == 0)
+    }
+
+    @Test("an export says to any reader of safetensors which pipeline, version and method it is of, and what its tensors are")
+    func export() async throws {
+        let python = try await Self.python()
+        let rows = try GoldenRows(), path = rows.path("export.safetensors")
+        #expect(try await Program.run("accrue", ["run", GoldenRows.pipeline, "--out", path]).status == 0)
+        let script = """
+            import json, safetensors
+            with safetensors.safe_open("\(path)", "numpy") as file:
+                said = file.metadata()
+                roles = json.loads(said["roles"])
+                assert set(roles) == set(file.keys()) == {"precision", "precisionMean"}, roles
+                print(said["pipeline"], said["version"], said["method"], roles["precision"])
+            """
+        let result = try await Program.run(python, ["-c", script])
+        #expect(result.output == "linear-golden 2 IncrementalBayes precision\n", "\(result.errors)")
     }
 }

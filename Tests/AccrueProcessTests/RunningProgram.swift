@@ -1,4 +1,5 @@
 import AccrueCore
+import AccrueTesting
 import Foundation
 
 /// A built program that runs until it is told to end; one of its outputs is read line by line. Used by one test, one call at a time.

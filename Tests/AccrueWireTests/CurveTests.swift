@@ -6,7 +6,7 @@ import Synchronization
 import Testing
 
 /// CURVE over loopback: who gets in, and what they may do there.
-@Suite("Sockets with CURVE", .serialized, .timeLimit(.minutes(1)), .enabled(if: SocketLibrary.hasCurve, "this libzmq has no CURVE"))
+@Suite("Sockets with CURVE", .serialized, .timeLimit(.minutes(10)), .enabled(if: SocketLibrary.hasCurve, "this libzmq has no CURVE"))
 struct CurveTests {
     /// A ROUTER with CURVE that answers what it is handed, and remembers from whom it came.
     final class Server: Sendable {
@@ -21,10 +21,13 @@ struct CurveTests {
 
         init() throws {
             let loop = try SocketLoop(admitting: ring)
-            let seen = seenByAll
+            let seen = seenByAll, answered = AnsweredOnce()
             endpoint = try loop.bind("server", at: "tcp://127.0.0.1:*", security: .curveServer(try KeyPair.make())) { [weak loop] incoming in
-                seen.list.withLock { $0.append((incoming.message.verb, incoming.key)) }
-                try? loop?.send(.reply(incoming.message.id, incoming.message.header), on: incoming.socket, to: incoming.peer)
+                let reply = try? answered.answer(incoming.message) { message in
+                    seen.list.withLock { $0.append((message.verb, incoming.key)) }
+                    return .reply(message.id, message.header)
+                }
+                if let reply { try? loop?.send(reply, on: incoming.socket, to: incoming.peer) }
                 return .taken
             }
             self.loop = loop
@@ -52,7 +55,7 @@ struct CurveTests {
         deinit { loop.stop() }
 
         /// The code of what went wrong, nil when the request was answered.
-        func ask(_ message: Message, timeoutMs: Int = 10_000) async -> AccrueError.Code? {
+        func ask(_ message: Message, timeoutMs: Int = Waiting.answerMs) async -> AccrueError.Code? {
             do throws(AccrueError) {
                 _ = try await requester.request(message, timeoutMs: timeoutMs)
                 return nil
@@ -74,10 +77,10 @@ struct CurveTests {
         server.admit([(pair, .admin)])
         let address = KeyedEndpoint.address(of: server.endpoint)
         #expect(throws: AccrueError.self) { try Caller(server.endpoint) }
-        #expect(try await Caller(address).ask(Message(.status), timeoutMs: 500) == .unavailable)
-        #expect(try await Caller(server.endpoint, as: KeyPair.make()).ask(Message(.status), timeoutMs: 500) == .unavailable)
+        #expect(try await Caller(address).ask(Message(.status), timeoutMs: Waiting.vainMs) == .unavailable)
+        #expect(try await Caller(server.endpoint, as: KeyPair.make()).ask(Message(.status), timeoutMs: Waiting.vainMs) == .unavailable)
         let elsewhere = KeyedEndpoint(address, serverKey: try KeyPair.make().publicKey)
-        #expect(try await Caller("\(elsewhere)", as: pair).ask(Message(.status), timeoutMs: 500) == .unavailable)
+        #expect(try await Caller("\(elsewhere)", as: pair).ask(Message(.status), timeoutMs: Waiting.vainMs) == .unavailable)
         #expect(server.seen.isEmpty)
         #expect(try await Caller(server.endpoint, as: pair).ask(Message(.status)) == nil)
     }
@@ -86,7 +89,7 @@ struct CurveTests {
     func late() async throws {
         let server = try Server(), pair = try KeyPair.make()
         let caller = try Caller(server.endpoint, as: pair)
-        #expect(await caller.ask(Message(.status), timeoutMs: 300) == .unavailable)
+        #expect(await caller.ask(Message(.status), timeoutMs: Waiting.vainMs) == .unavailable)
         server.admit([(pair, .reader)])
         #expect(await caller.ask(Message(.status)) == nil)
     }

@@ -2,7 +2,7 @@ import Testing
 
 @testable import AccrueWorker
 
-@Suite("How much is taken at a time", .timeLimit(.minutes(1)))
+@Suite("How much is taken at a time", .timeLimit(.minutes(10)))
 struct AdmissionTests {
     @Test("requests and bytes are bounded, but one is always taken")
     func bounds() {

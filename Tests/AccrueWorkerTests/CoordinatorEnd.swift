@@ -53,6 +53,7 @@ final class CoordinatorEnd: Sendable {
     let readiness: AsyncStream<String>
     let reports: AsyncStream<Report>
     let heartbeats: AsyncStream<Void>
+    private let answered = AnsweredOnce()
     private let beat: AsyncStream<Void>.Continuation
     private let ready: AsyncStream<String>.Continuation
     private let reported: AsyncStream<Report>.Continuation
@@ -117,7 +118,8 @@ final class CoordinatorEnd: Sendable {
     func withWorker<Value: Sendable>(
         _ name: String, home: String? = nil, method: any OpaqueMethod = HashChain(), _ body: @Sendable (Requester) async throws -> Value
     ) async throws -> Value {
-        let settings = try WorkerSettings(coordinator: control, home: home ?? "\(folder)/\(name)", name: name, listen: ingest(name))
+        var settings = try MemberSettings.worker(coordinator: control, home: home ?? "\(folder)/\(name)", name: name, listen: ingest(name))
+        settings.silenceMs = Waiting.answerMs
         let catalog = MethodCatalog(["HashChain": { (_, _) throws(AccrueError) in method }])
         let service = WorkerService(settings, catalog: catalog, report: { _ in }) { Issue.record("the worker ended: \($0)") }
         let (ends, end) = AsyncStream<Void>.makeStream()
@@ -139,7 +141,8 @@ final class CoordinatorEnd: Sendable {
         let message = incoming.message
         if let verb = message.known, state.withLock({ $0.isDeafTo.contains(verb) }) { return .taken }
         do throws(AccrueError) {
-            try loop.send(try answer(message, from: peer), on: "control", to: peer)
+            let reply = try answered.answer(message) { (message) throws(AccrueError) in try answer(message, from: peer) }
+            if let reply { try loop.send(reply, on: "control", to: peer) }
         } catch { try? loop.send(.refuse(message.id, error), on: "control", to: peer) }
         return .taken
     }
@@ -252,13 +255,13 @@ enum Producer {
 
     static func push(_ bytes: Data, key: String? = nil, pipeline: String = "chain", to ingest: Requester, patient: Bool = true) async throws -> Acknowledgement {
         let message = try Message(.push, encoding: Push(pipeline: pipeline, key: key), payload: [bytes])
-        return try await ingest.request(message, patient: patient).read()
+        return try await ingest.patiently(message, patient: patient).read()
     }
 
     static func pushInPieces(_ bytes: Data, pipeline: String = "chain", to ingest: Requester) async throws -> Acknowledgement {
         let hash = ContentHash(of: bytes)
         let total = bytes.count
-        return try await ingest.upload(bytes) { offset, payload throws(AccrueError) in
+        return try await ingest.upload(bytes, timeoutMs: Waiting.answerMs) { offset, payload throws(AccrueError) in
             try Message(.push, encoding: Push(pipeline: pipeline, offset: offset, totalBytes: total, hash: hash), payload: [payload])
         }.read()
     }

@@ -35,7 +35,7 @@ private final class Attacker: Sendable {
     }
 }
 
-@Suite("Workers and queriers among bad bytes, lost coordinators and damaged disks", .timeLimit(.minutes(2)))
+@Suite("Workers and queriers among bad bytes, lost coordinators and damaged disks", .timeLimit(.minutes(10)))
 struct HostileTests {
     static func code(_ bytes: Data, key: String? = nil, to ingest: Requester) async -> AccrueError.Code? {
         do {
@@ -105,7 +105,7 @@ struct HostileTests {
             func begin(_ number: Int) async throws -> PieceReply {
                 let hash = ContentHash(of: Data("\(number)".utf8))
                 let push = Push(pipeline: "chain", offset: 0, totalBytes: Limits.chunkBytesMax, hash: hash)
-                return try await ingest.request(try Message(.push, encoding: push, payload: [Data(count: Limits.pieceBytesMax)]), patient: false).read()
+                return try await ingest.patiently(try Message(.push, encoding: push, payload: [Data(count: Limits.pieceBytesMax)]), patient: false).read()
             }
             for await _ in coordinator.readiness { break }
             for number in 0..<2 {
@@ -132,7 +132,7 @@ struct HostileTests {
             }
             coordinator.state.withLock { $0.refusesAnnouncement = { _ in AccrueError(.conflict, while: "announcing", "the key has other content") } }
             #expect(await Self.code(chunk, key: "k", to: ingest) == .conflict)
-            let held = try await ingest.fetchChunk(first.chunk, incarnation: "i1")
+            let held = try await ingest.fetchChunk(first.chunk, incarnation: "i1", timeoutMs: Waiting.answerMs)
             #expect(held == chunk)
         }
     }
@@ -150,7 +150,7 @@ struct HostileTests {
             let file = try FileHandle(forUpdating: URL(fileURLWithPath: "\(folder)/\(name)"))
             try file.seek(toOffset: try file.seekToEnd() - 200)
             try file.write(contentsOf: Data([0xAA]))
-            await #expect { try await ingest.fetchChunk(acknowledgement.chunk, incarnation: "i1") } throws: { ($0 as? AccrueError)?.code == .corrupt }
+            await #expect { try await ingest.fetchChunk(acknowledgement.chunk, incarnation: "i1", timeoutMs: Waiting.answerMs) } throws: { ($0 as? AccrueError)?.code == .corrupt }
             // It joins again; then it has nothing to tell of.
             await coordinator.inventories(2)
         }

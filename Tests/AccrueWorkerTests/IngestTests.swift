@@ -6,7 +6,7 @@ import Testing
 
 @testable import AccrueWorker
 
-@Suite("A worker takes chunks", .timeLimit(.minutes(1)))
+@Suite("A worker takes chunks", .timeLimit(.minutes(10)))
 struct IngestTests {
     @Test("a push is acknowledged with its position; the same again with the same position, and stored once")
     func acknowledged() async throws {
@@ -39,11 +39,11 @@ struct IngestTests {
         try await coordinator.withWorker("a") { ingest in
             let acknowledgement = try await Producer.pushInPieces(bytes, to: ingest)
             #expect(acknowledgement.position == 1)
-            #expect(try await ingest.fetchChunk(acknowledgement.chunk, incarnation: "i1") == bytes)
+            #expect(try await ingest.fetchChunk(acknowledgement.chunk, incarnation: "i1", timeoutMs: Waiting.answerMs) == bytes)
             let outside = try Message(.fetch, encoding: Fetch(incarnation: "i1", identity: acknowledgement.chunk, offset: bytes.count + 1, length: 1))
-            await #expect(throws: AccrueError.self) { try await ingest.request(outside) }
+            await #expect(throws: AccrueError.self) { try await ingest.patiently(outside) }
             let unknown = try Message(.fetch, encoding: Fetch(incarnation: "i2", identity: acknowledgement.chunk, offset: 0, length: 1))
-            await #expect { try await ingest.request(unknown) } throws: { ($0 as? AccrueError)?.code == .notFound }
+            await #expect { try await ingest.patiently(unknown) } throws: { ($0 as? AccrueError)?.code == .notFound }
         }
     }
 
@@ -100,7 +100,7 @@ struct IngestTests {
                 try Message(.push, encoding: Push(pipeline: "chain", hash: ContentHash(of: Data())), payload: [good]), Message(.fetch), Message(.query),
                 Message(.fetch, ["incarnation": "i1", "identity": .string(ContentHash(of: good).hex), "offset": -1, "length": 1]),
             ]
-            for message in odd { await #expect(throws: AccrueError.self) { try await ingest.request(message) } }
+            for message in odd { await #expect(throws: AccrueError.self) { try await ingest.patiently(message) } }
             #expect(coordinator.state.withLock { $0.announcements } == 0)
             #expect(try await Producer.push(good, to: ingest).position == 1)
         }
@@ -172,11 +172,18 @@ struct IngestTests {
     @Test("names and endpoints that cannot work are refused with what to do")
     func settings() throws {
         for name in ["", "a/b", ".hidden", String(repeating: "x", count: 65), "ü"] {
-            #expect(throws: AccrueError.self) { try WorkerSettings(coordinator: "", home: "/tmp", name: name) }
+            #expect(throws: AccrueError.self) { try MemberSettings.worker(coordinator: "", home: "/tmp", name: name) }
+            #expect(throws: AccrueError.self) { try MemberSettings.querier(coordinator: "", home: "/tmp", name: name) }
         }
-        #expect(throws: AccrueError.self) { try WorkerSettings(coordinator: "", home: "/tmp", name: "a", listen: "tcp://*:5000") }
-        #expect(WorkerSettings.advertised("tcp://host:*", bound: "tcp://0.0.0.0:4711") == "tcp://host:4711")
-        #expect(WorkerSettings.advertised("tcp://host:5", bound: "tcp://0.0.0.0:4711") == "tcp://host:5")
-        #expect(WorkerSettings.advertised(nil, bound: "tcp://127.0.0.1:4711") == "tcp://127.0.0.1:4711")
+        for listen in ["tcp://*:5000", "tcp://192.0.2.1:5000"] {
+            #expect(throws: AccrueError.self) { try MemberSettings.worker(coordinator: "", home: "/tmp", name: "a", listen: listen) }
+            #expect(throws: AccrueError.self) { try MemberSettings.querier(coordinator: "", home: "/tmp", listen: listen) }
+        }
+        func advertised(_ advertise: String?, bound: String) throws -> String {
+            try MemberSettings.worker(coordinator: "", home: "/tmp", name: "a", advertise: advertise).advertised(bound: bound)
+        }
+        #expect(try advertised("tcp://host:*", bound: "tcp://0.0.0.0:4711") == "tcp://host:4711")
+        #expect(try advertised("tcp://host:5", bound: "tcp://0.0.0.0:4711") == "tcp://host:5")
+        #expect(try advertised(nil, bound: "tcp://127.0.0.1:4711") == "tcp://127.0.0.1:4711")
     }
 }

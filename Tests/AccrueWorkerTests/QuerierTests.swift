@@ -6,10 +6,11 @@ import Testing
 
 @testable import AccrueWorker
 
-@Suite("A querier answers from the newest version", .timeLimit(.minutes(1)))
+@Suite("A querier answers from the newest version", .timeLimit(.minutes(10)))
 struct QuerierTests {
     static func withQuerier(_ coordinator: CoordinatorEnd, _ body: (Requester) async throws -> Void) async throws {
-        let settings = try QuerierSettings(coordinator: coordinator.control, home: coordinator.folder, listen: "ipc://\(coordinator.folder)/query.sock")
+        var settings = try MemberSettings.querier(coordinator: coordinator.control, home: coordinator.folder, listen: "ipc://\(coordinator.folder)/query.sock")
+        settings.silenceMs = Waiting.answerMs
         let catalog = MethodCatalog(["HashChain": { (_, _) throws(AccrueError) in HashChain() }])
         let service = QuerierService(settings, catalog: catalog, report: { _ in })
         let (ends, end) = AsyncStream<Void>.makeStream()
@@ -24,8 +25,8 @@ struct QuerierTests {
         try result.get()
     }
 
-    static func ask(_ desk: Requester, pipeline: String = "chain", at: Int? = nil, seed: Int? = nil) async throws -> QueryReply {
-        try await desk.request(try Message(.query, encoding: QueryHeader(pipeline: pipeline, verb: "describe", at: at, seed: seed))).read()
+    static func ask(_ desk: Requester, pipeline: String = "chain", at: Int? = nil, atLeast: Int? = nil, seed: Int? = nil) async throws -> QueryReply {
+        try await desk.patiently(try Message(.query, encoding: QueryHeader(pipeline: pipeline, verb: "describe", at: at, atLeast: atLeast, seed: seed))).read()
     }
 
     static func states(_ count: Int) throws -> [Data] {
@@ -53,7 +54,7 @@ struct QuerierTests {
             await #expect { try await Self.ask(desk, at: 9) } throws: { ($0 as? AccrueError)?.code == .notFound }
             await #expect { try await Self.ask(desk, pipeline: "other") } throws: { ($0 as? AccrueError)?.code == .notFound }
             let odd = [Message(.query), Message(.push), try Message(.query, encoding: QueryHeader(pipeline: "chain", verb: "x"), payload: [Data([1, 2])])]
-            for message in odd { await #expect(throws: AccrueError.self) { try await desk.request(message) } }
+            for message in odd { await #expect(throws: AccrueError.self) { try await desk.patiently(message) } }
         }
     }
 
@@ -72,6 +73,54 @@ struct QuerierTests {
                 #expect(try await Self.ask(desk, at: version - 1).header["count"] == .integer(version - 1))
             }
         }
+    }
+
+    @Test("a question for at least a version is answered from it although the querier has not heard of it, and refused when there is none")
+    func atLeast() async throws {
+        let coordinator = try CoordinatorEnd()
+        coordinator.apply(HashChain.pipeline(chunks: 1))
+        let states = try Self.states(2)
+        try coordinator.publish(states[0], version: 0)
+        try await Self.withQuerier(coordinator) { desk in
+            #expect(try await Self.ask(desk).version == 0)
+            // From here on it hears of nothing new by itself.
+            coordinator.state.withLock { $0.isDeafTo = [.pipelines] }
+            try coordinator.publish(states[1], version: 1)
+            #expect(try await Self.ask(desk).version == 0)
+            #expect(try await Self.ask(desk, atLeast: 1).version == 1)
+            #expect(try await Self.ask(desk).version == 1)
+            for (at, problem) in [(nil, "its newest version is 1, and at least 2 is wanted"), (0, "version 0 was asked for, and at least 2 is wanted")] as [(Int?, String)] {
+                let error = await #expect(throws: AccrueError.self) { try await Self.ask(desk, at: at, atLeast: 2) }
+                #expect(error?.code == .unavailable && error?.problem == problem && error?.retryAfterMs == nil)
+            }
+        }
+    }
+
+    @Test("a version takes the place of an earlier one or of another incarnation's, never of a later one, and what is not served comes back")
+    func swapping() throws {
+        func version(_ number: Int, _ incarnation: String = "i") throws -> ServedVersion {
+            let record = PosteriorRecord(
+                pipeline: "chain", incarnation: incarnation, version: number, hash: ContentHash(of: Data()), bytes: 0, through: 0, absorbedChunks: 0, absorbedRows: 0,
+                createdAtMs: 0)
+            return try ServedVersion.ready(record, seed: 1, method: HashChain(), state: try HashChain().initialState(key: RandomKey(seed: 1)))
+        }
+        let newest = NewestVersions()
+        #expect(try newest.swap(version(1)) == nil)
+        #expect(try newest.swap(version(3))?.record.version == 1)
+        #expect(try newest.swap(version(2))?.record.version == 2 && newest["chain"]?.record.version == 3)
+        #expect(try newest.swap(version(0, "j"))?.record.version == 3 && newest["chain"]?.record.version == 0)
+        newest.keep(only: ["chain": "j", "other": "i"])
+        #expect(newest["chain"]?.record.incarnation == "j")
+        newest.keep(only: ["chain": "k"])
+        #expect(newest["chain"] == nil)
+    }
+
+    @Test("measuring swaps counts them, and times what is done before, meanwhile and after")
+    func measuring() throws {
+        let figures = try SwapMeasurement(HashChain.pipeline(), method: HashChain()).run(swaps: 20)
+        #expect(figures["swaps"] == 20 && figures["asked"].map { $0 >= 0 } == true)
+        #expect(["medianMs", "p99Ms", "worstMs", "askerWorstMs", "readyMedianMs", "releaseMedianMs"].allSatisfy { figures[$0].map { $0 >= 0 } == true })
+        #expect(try #require(figures["medianMs"]) <= #require(figures["p99Ms"]) && #require(figures["p99Ms"]) <= #require(figures["worstMs"]))
     }
 
     @Test("the same question to the same version has the same key, another seed or version another")

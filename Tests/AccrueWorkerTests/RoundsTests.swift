@@ -7,7 +7,7 @@ import Testing
 
 @testable import AccrueWorker
 
-@Suite("Workers do what is leased to them", .timeLimit(.minutes(1)))
+@Suite("Workers do what is leased to them", .timeLimit(.minutes(10)))
 struct RoundsTests {
     /// A method that fits until it is told to stop.
     struct Endless: OpaqueMethod {
@@ -230,7 +230,7 @@ struct RoundsTests {
             try coordinator.tell(try Message(.drop, encoding: Drop(incarnation: "i1", identity: acknowledgement.chunk)), to: "a")
             // The drop is behind nothing but the next announcement's answer.
             _ = try await Producer.push(try Producer.chunk([2]), to: ingest)
-            await #expect { try await ingest.fetchChunk(acknowledgement.chunk, incarnation: "i1") } throws: { ($0 as? AccrueError)?.code == .notFound }
+            await #expect { try await ingest.fetchChunk(acknowledgement.chunk, incarnation: "i1", timeoutMs: Waiting.answerMs) } throws: { ($0 as? AccrueError)?.code == .notFound }
         }
     }
 }

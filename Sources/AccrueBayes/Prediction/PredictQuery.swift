@@ -13,6 +13,8 @@ public enum PredictQuery {
         public var summary: Bool
         public var rows: Rows
         public var hasTargets: Bool
+        /// Names of the target's classes, where the schema has them.
+        public var classes: [String]?
     }
 
     /// - Throws: `invalidInput` for unknown header keys, or tensors that do not fit the schema; `limitExceeded` for too many rows or draws.
@@ -35,7 +37,7 @@ public enum PredictQuery {
         guard rows.count <= Limits.queryRowsMax else {
             throw AccrueError(.limitExceeded, while: operation, "\(rows.count) rows; at most \(Limits.queryRowsMax) are allowed", hint: "ask in several queries")
         }
-        return Request(draws: draws, summary: query.header["summary"]?.bool ?? false, rows: rows, hasTargets: hasTargets)
+        return Request(draws: draws, summary: query.header["summary"]?.bool ?? false, rows: rows, hasTargets: hasTargets, classes: schema.tensors(.target).first?.classes)
     }
 
     /// The answer.
@@ -43,6 +45,7 @@ public enum PredictQuery {
     public static func answer(_ predictions: Predictions, request: Request, draws: Int, targets: [Double]?) -> QueryBytes {
         var header: [String: JSONValue] = ["rows": .integer(request.rows.count), "draws": .integer(draws)]
         for (name, figure) in predictions.summary { header[name] = figure }
+        if case .classes = predictions, !request.summary { header["classes"] = request.classes.map { .array($0.map { .string($0) }) } }
         if let targets {
             let score = predictions.score(targets)
             header["figures"] = .object(score.figures.mapValues { .number($0) })

@@ -5,7 +5,7 @@ public import AccrueCore
 /// A version is `begin`, then sweeps of `fit` (one a shard) and `merge`, then `statistics` (one a shard) and `finish`. Above the numerical layers a
 /// method is an `OpaqueMethod`; `ErasedMethod` makes one of any `LearningMethod`.
 public protocol LearningMethod: Sendable {
-    /// What a version holds and a query reads.
+    /// What a version holds and a query reads. Its stored form says what each tensor is: `Safetensors.saying(roles:)`.
     associatedtype State: StoredValue
     /// A round in progress: prior, current weights, sites, optimiser moments.
     associatedtype Work: StoredValue = State

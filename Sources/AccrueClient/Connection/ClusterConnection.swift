@@ -8,18 +8,6 @@ import Synchronization
 /// All requests may be used from several tasks at once. Nothing waits for ever: a coordinator that does not answer is an `unavailable` error after a
 /// few seconds.
 public final class ClusterConnection: Sendable {
-    /// How long answers are waited for, in milliseconds.
-    enum Patience {
-        static let helloMs = 3_000
-        static let askMs = 5_000
-        /// Making a pipeline needs a worker, which computes its version 0.
-        static let applyMs = 60_000
-    }
-
-    /// How long pushes, queries and waiting go on while the coordinator is silent or no worker is there, unless said otherwise: as when the daemon is
-    /// started anew.
-    public static let patienceMsStandard = 30_000
-
     private struct Shared {
         var welcome: Welcome
         var requesters: [String: Requester] = [:]
@@ -28,14 +16,14 @@ public final class ClusterConnection: Sendable {
 
     /// The control endpoint.
     public let endpoint: String
-    let patienceMs: Int
+    let patience: Patience
     let loop: SocketLoop
     let control: Requester
     private let shared: Mutex<Shared>
 
-    private init(endpoint: String, patienceMs: Int, loop: SocketLoop, control: Requester, welcome: Welcome) {
+    private init(endpoint: String, patience: Patience, loop: SocketLoop, control: Requester, welcome: Welcome) {
         self.endpoint = endpoint
-        self.patienceMs = patienceMs
+        self.patience = patience
         self.loop = loop
         self.control = control
         shared = Mutex(Shared(welcome: welcome))
@@ -45,7 +33,7 @@ public final class ClusterConnection: Sendable {
     /// - Parameter key: who asks, where sockets ask for a key.
     /// - Throws: `unavailable` when nobody answers there, `invalidInput` for a malformed endpoint, `unauthorised` when who listens there does not accept
     ///   the key, or asks for one.
-    public static func open(_ endpoint: String, as key: ClientKey? = nil, patienceMs: Int = patienceMsStandard) async throws(AccrueError) -> ClusterConnection {
+    public static func open(_ endpoint: String, as key: ClientKey? = nil, patience: Patience = Patience()) async throws(AccrueError) -> ClusterConnection {
         let hint = "start a daemon with 'accrue serve', or name its control endpoint with --connect or ACCRUE_CONNECT"
         if endpoint.hasPrefix("ipc:///"), !FileManager.default.fileExists(atPath: String(endpoint.dropFirst(6))) {
             throw AccrueError(.unavailable, while: "connecting to \(endpoint)", "no daemon listens there", hint: hint)
@@ -54,11 +42,11 @@ public final class ClusterConnection: Sendable {
         let loop = try SocketLoop(as: key?.pair)
         let control = try Requester(loop, name: "control", to: keyed)
         do throws(AccrueError) {
-            let welcome = try await hello(control)
-            return ClusterConnection(endpoint: endpoint, patienceMs: patienceMs, loop: loop, control: control, welcome: welcome)
+            let welcome = try await hello(control, patience)
+            return ClusterConnection(endpoint: endpoint, patience: patience, loop: loop, control: control, welcome: welcome)
         } catch where error.code == .unavailable {
             try await HandshakeProbe(keyed, as: key?.pair).check(while: "connecting to \(endpoint)")
-            throw AccrueError(.unavailable, while: "connecting to \(endpoint)", "no daemon answered within \(Patience.helloMs) ms", hint: hint)
+            throw AccrueError(.unavailable, while: "connecting to \(endpoint)", "no daemon answered within \(patience.helloMs) ms", hint: hint)
         }
     }
 
@@ -75,13 +63,13 @@ public final class ClusterConnection: Sendable {
     /// Asks the coordinator again where the sockets of live workers and queriers are.
     @discardableResult
     public func refresh() async throws(AccrueError) -> Endpoints {
-        let welcome = try await Self.hello(control)
+        let welcome = try await Self.hello(control, patience)
         shared.withLock { $0.welcome = welcome }
         return welcome.endpoints
     }
 
-    private static func hello(_ control: Requester) async throws(AccrueError) -> Welcome {
-        try await control.ask(.hello, Hello(role: .client), timeoutMs: Patience.helloMs)
+    private static func hello(_ control: Requester, _ patience: Patience) async throws(AccrueError) -> Welcome {
+        try await control.ask(.hello, Hello(role: .client), timeoutMs: patience.helloMs)
     }
 
     /// The connection to one of the cluster's sockets, made when it is first needed.

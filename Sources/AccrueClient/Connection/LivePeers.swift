@@ -48,7 +48,7 @@ extension ClusterConnection {
             failingSince = since
             let all = kind.endpoints((try? await refresh()) ?? endpoints)
             let nobodyLeft = !all.isEmpty && refusers.isSuperset(of: all)
-            guard !nobodyLeft, now.ms(since: since) < patienceMs else { throw failure }
+            guard !nobodyLeft, now.ms(since: since) < patience.absenceMs else { throw failure }
             try? await Task.sleep(for: .milliseconds(Self.pauseMs))
             if Task.isCancelled { throw failure }
         }
@@ -92,8 +92,8 @@ extension ClusterConnection {
             if let endpoints = try? await refresh() {
                 heardAt = .now()
                 guard kind.endpoints(endpoints).contains(peer.endpoint) else { return giveUp("the \(kind.process) there is gone") }
-            } else if MonotonicTime.now().ms(since: heardAt) > patienceMs {
-                return giveUp("neither it nor the coordinator at \(endpoint) has answered for \(patienceMs / 1_000) s")
+            } else if MonotonicTime.now().ms(since: heardAt) > patience.absenceMs {
+                return giveUp("neither it nor the coordinator at \(endpoint) has answered for \(patience.absenceMs / 1_000) s")
             }
         }
     }

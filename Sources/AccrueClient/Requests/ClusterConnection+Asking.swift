@@ -7,9 +7,9 @@ extension ClusterConnection {
     private struct Nothing: Codable, Sendable {}
 
     func ask<Answer: Decodable & Sendable>(
-        _ verb: Verb, _ header: some Encodable, as _: Answer.Type = Answer.self, timeoutMs: Int = Patience.askMs
+        _ verb: Verb, _ header: some Encodable, as _: Answer.Type = Answer.self, timeoutMs: Int? = nil
     ) async throws(AccrueError) -> Answer {
-        try await control.ask(verb, header, timeoutMs: timeoutMs)
+        try await control.ask(verb, header, timeoutMs: timeoutMs ?? patience.askMs)
     }
 
     public func status() async throws(AccrueError) -> ClusterStatus { try await ask(.status, Nothing()) }
@@ -17,7 +17,7 @@ extension ClusterConnection {
     /// Makes a pipeline, or says again what it is.
     /// - Throws: `conflict` when it exists and is declared otherwise; `invalidInput` for settings that its method refuses.
     public func apply(_ declaration: PipelineDeclaration) async throws(AccrueError) -> Applied {
-        try await ask(.pipelineApply, Apply(declaration: declaration), timeoutMs: Patience.applyMs)
+        try await ask(.pipelineApply, Apply(declaration: declaration), timeoutMs: patience.applyMs)
     }
 
     public func pipelines() async throws(AccrueError) -> [PipelineRecord] { try await ask(.pipelineList, Nothing(), as: PipelineListing.self).pipelines }
@@ -34,7 +34,7 @@ extension ClusterConnection {
     /// Ends the open round, if it has chunks.
     /// - Parameter isPatient: whether to wait for a coordinator that is being started anew, as pushes do.
     public func flush(_ name: String, isPatient: Bool = false) async throws(AccrueError) -> Flushed {
-        try await ask(.flush, PipelineName(pipeline: name), timeoutMs: isPatient ? patienceMs : Patience.askMs)
+        try await ask(.flush, PipelineName(pipeline: name), timeoutMs: isPatient ? patience.absenceMs : nil)
     }
 
     /// The chunks of a pipeline's log, in order, page by page.
@@ -79,6 +79,17 @@ extension ClusterConnection {
     /// The bytes of a version's state (safetensors).
     /// - Throws: `corrupt` when what came does not have the state's hash.
     public func state(of version: PosteriorRecord) async throws(AccrueError) -> Data {
-        try await requester(to: endpoints.bulk, traffic: .bulk).getBlob(version.hash, timeoutMs: patienceMs)
+        try await requester(to: endpoints.bulk, traffic: .bulk).getBlob(version.hash, timeoutMs: patience.absenceMs)
+    }
+
+    /// A version for a file: its state, and what it is.
+    /// - Throws: as `state(of:)`; `conflict` when the pipeline was made anew since the version was looked up.
+    public func export(of version: PosteriorRecord) async throws(AccrueError) -> PosteriorExport {
+        let pipeline = try await pipeline(version.pipeline)
+        guard pipeline.incarnation == version.incarnation else {
+            throw AccrueError(
+                .conflict, while: "exporting version \(version.version) of pipeline '\(version.pipeline)'", "the pipeline was deleted and made anew meanwhile", hint: "ask again")
+        }
+        return try PosteriorExport(state: try await state(of: version), pipeline: version.pipeline, version: version.version, method: pipeline.declaration.method)
     }
 }

@@ -9,12 +9,15 @@ public struct PosteriorQuestion: Sendable {
     public var content: QueryBytes
     /// A version; nil: the newest.
     public var at: Int?
+    /// The answer must not rest on an earlier version than this; nil: whichever the querier has.
+    public var atLeast: Int?
     /// Of the draws; nil: 0.
     public var seed: Int?
-    public init(pipeline: String, content: QueryBytes, at: Int? = nil, seed: Int? = nil) {
+    public init(pipeline: String, content: QueryBytes, at: Int? = nil, atLeast: Int? = nil, seed: Int? = nil) {
         self.pipeline = pipeline
         self.content = content
         self.at = at
+        self.atLeast = atLeast
         self.seed = seed
     }
 }
@@ -35,11 +38,12 @@ extension ClusterConnection {
     private static let queryResendMs = 30_000
 
     /// Asks one question in one message, at any querier.
-    /// - Throws: `notFound` for an unknown pipeline, version or verb, `invalidInput`, `limitExceeded`; `unavailable` when no querier answers.
+    /// - Throws: `notFound` for an unknown pipeline, version or verb, `invalidInput`, `limitExceeded`; `unavailable` when no querier answers, or
+    ///   there is no version that is late enough.
     public func query(_ question: PosteriorQuestion) async throws(AccrueError) -> PosteriorAnswer {
         let content = question.content
         let operation = "asking pipeline '\(question.pipeline)' to '\(content.verb)'"
-        let header = QueryHeader(pipeline: question.pipeline, verb: content.verb, header: content.header, at: question.at, seed: question.seed)
+        let header = QueryHeader(pipeline: question.pipeline, verb: content.verb, header: content.header, at: question.at, atLeast: question.atLeast, seed: question.seed)
         let bytes = content.tensors.isEmpty ? Data() : Safetensors(tensors: content.tensors).encode()
         let room = Limits.frameBytesMax * (Limits.messagePartsMax - 3)
         guard bytes.count <= room else {

@@ -14,9 +14,20 @@ extension ClusterConnection {
     ) async throws(AccrueError) -> Awaited {
         let request = AwaitPosition(pipeline: pipeline, position: position, timeoutMs: Self.sliceMs)
         while true {
-            let awaited: Awaited = try await ask(.await, request, timeoutMs: Self.sliceMs + patienceMs)
+            let awaited: Awaited = try await ask(.await, request, timeoutMs: Self.sliceMs + patience.absenceMs)
             guard awaited.state == .waiting else { return awaited }
             try await stillWaiting()
+        }
+    }
+
+    /// Waits, as long as an absence is waited for, until every querier that is there answers from this version or a later one.
+    /// - Throws: `unavailable` when one does not in that time; `unauthorised` when the key does not allow queries; `notFound` for an unknown pipeline.
+    public func served(_ version: Int, of pipeline: String) async throws(AccrueError) {
+        // Which verb does not matter, or whether the method has it: the querier loads the version first.
+        let question = try Message(.query, encoding: QueryHeader(pipeline: pipeline, verb: "describe", atLeast: version))
+        for endpoint in try await refresh().query {
+            let querier = try requester(to: endpoint, traffic: .control)
+            do throws(AccrueError) { _ = try await querier.request(question, timeoutMs: patience.absenceMs) } catch where error.code == .notFound { continue }
         }
     }
 

@@ -175,7 +175,8 @@ extension LinearGaussianPosterior.State {
                 "precision": TensorBytes(Array(natural.dropLast(features)), shape: precision),
                 "precisionMean": TensorBytes(Array(natural.suffix(features)), shape: [features]),
             ],
-            metadata: ["method": IncrementalBayes.name, "inference": "variational", "family": isFull ? "full" : "diagonal"])
+            metadata: ["method": IncrementalBayes.name, "inference": "variational", "family": isFull ? "full" : "diagonal"]
+        ).saying(roles: ["precision": .precision, "precisionMean": .precisionMean])
     }
 
     init(_ stored: Safetensors) throws(AccrueError) {

@@ -205,7 +205,10 @@ extension MeanField.Natural {
 }
 
 extension MeanField.State {
-    var stored: Safetensors { StoredTrees.stored(["mean": mean, "logScale": logScale], ["method": IncrementalBayes.name, "inference": "variational"]) }
+    var stored: Safetensors {
+        StoredTrees.stored(["mean": mean, "logScale": logScale], ["method": IncrementalBayes.name, "inference": "variational"])
+            .saying(roles: ["mean": .mean, "logScale": .logDeviation])
+    }
     init(_ stored: Safetensors) throws(AccrueError) {
         self.init(mean: try NamedTensors(stored, prefix: "mean."), logScale: try NamedTensors(stored, prefix: "logScale."))
     }

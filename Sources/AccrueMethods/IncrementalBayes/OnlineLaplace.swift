@@ -175,7 +175,10 @@ struct OnlineLaplace: LearningMethod {
 // MARK: stored forms
 
 extension OnlineLaplace.State {
-    var stored: Safetensors { StoredTrees.stored(["mean": mean, "precision": precision], ["method": IncrementalBayes.name, "inference": "laplace"]) }
+    var stored: Safetensors {
+        StoredTrees.stored(["mean": mean, "precision": precision], ["method": IncrementalBayes.name, "inference": "laplace"])
+            .saying(roles: ["mean": .mean, "precision": .precision])
+    }
     init(_ stored: Safetensors) throws(AccrueError) {
         self.init(mean: try NamedTensors(stored, prefix: "mean."), precision: try NamedTensors(stored, prefix: "precision."))
     }

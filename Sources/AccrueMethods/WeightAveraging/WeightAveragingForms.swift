@@ -7,7 +7,8 @@ import AccrueTensor
 extension WeightAveraging.State {
     public var stored: Safetensors {
         StoredTrees.stored(
-            ["average": average, "statistics": statistics, "weights": weights], ["method": WeightAveraging.name, "collected": String(collected)])
+            ["average": average, "statistics": statistics, "weights": weights], ["method": WeightAveraging.name, "collected": String(collected)]
+        ).saying(roles: ["average": .mean, "statistics": .batchStatistic, "weights": .optimiser])
     }
     public init(_ stored: Safetensors) throws(AccrueError) {
         self.init(

@@ -8,13 +8,16 @@ public struct QueryHeader: Codable, Equatable, Sendable {
     public var header: JSONValue
     /// A version number; nil: the newest.
     public var at: Int?
+    /// Not from a version before this one; nil: from whichever is newest here.
+    public var atLeast: Int?
     /// The seed of the answer's draws; nil: 0. The same seed and version give the same answer.
     public var seed: Int?
-    public init(pipeline: String, verb: String, header: JSONValue = .object([:]), at: Int? = nil, seed: Int? = nil) {
+    public init(pipeline: String, verb: String, header: JSONValue = .object([:]), at: Int? = nil, atLeast: Int? = nil, seed: Int? = nil) {
         self.pipeline = pipeline
         self.verb = verb
         self.header = header
         self.at = at
+        self.atLeast = atLeast
         self.seed = seed
     }
 }

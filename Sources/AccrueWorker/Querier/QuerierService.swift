@@ -1,38 +1,11 @@
 public import AccrueCore
-public import AccrueWire
+import AccrueWire
 import Foundation
 import Synchronization
 
-/// How a querier is started.
-public struct QuerierSettings: Sendable {
-    /// The coordinator's control endpoint.
-    public var coordinator: String
-    public var home: String
-    public var name: String
-    public var listen: String
-    public var advertise: String?
-    /// As a worker's.
-    public var key: ClientKey?
-
-    /// - Throws: `invalidInput` for a name that cannot be part of a file's name, or an address that is not safe to offer.
-    public init(
-        coordinator: String, home: String, name: String = "querier", listen: String? = nil, advertise: String? = nil, key: ClientKey? = nil, isInsecure: Bool = false
-    ) throws(AccrueError) {
-        try WorkerSettings.check(name: name)
-        let home = URL(fileURLWithPath: home).standardizedFileURL.path
-        self.coordinator = coordinator
-        self.home = home
-        self.name = name
-        self.advertise = advertise
-        self.key = key
-        self.listen = listen ?? "ipc://\(home)/run/query.sock"
-        if key == nil, !isInsecure { try WorkerSettings.checkIsLocal(self.listen, while: "starting querier '\(name)'") }
-    }
-}
-
 /// A querier: answers questions from the newest version of each pipeline, which it keeps loaded; learning never makes it wait.
 public struct QuerierService: Sendable {
-    public let settings: QuerierSettings
+    public let settings: MemberSettings
     public let catalog: MethodCatalog
     /// Called on each thread that runs a method, before it does.
     public let beginThread: @Sendable () -> Void
@@ -40,7 +13,7 @@ public struct QuerierService: Sendable {
     public let report: @Sendable (String) -> Void
 
     public init(
-        _ settings: QuerierSettings, catalog: MethodCatalog, beginThread: @escaping @Sendable () -> Void = {},
+        _ settings: MemberSettings, catalog: MethodCatalog, beginThread: @escaping @Sendable () -> Void = {},
         report: @escaping @Sendable (String) -> Void
     ) {
         self.settings = settings
@@ -65,12 +38,12 @@ public struct QuerierService: Sendable {
 
     private func serve(_ membership: Membership, _ end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
         let loop = membership.loop
-        try WorkerSettings.prepare(settings.listen)
+        try settings.prepareSocket()
         let desk = LateValue<QueryDesk>()
         let bound = try loop.bind("query", at: settings.listen, traffic: .bulk, security: membership.security) { desk.value?.receive($0) ?? .busy }
-        let endpoint = WorkerSettings.advertised(settings.advertise, bound: bound)
+        let endpoint = settings.advertised(bound: bound)
         let hello = Hello(role: .querier, name: settings.name, boot: UUID().uuidString, endpoint: endpoint)
-        let link = try CoordinatorLink(membership, hello: hello, report: report)
+        let link = try CoordinatorLink(membership, hello: hello, silenceMs: settings.silenceMs, report: report)
         let versions = ServedVersions(control: link.control, catalog: catalog, beginThread: beginThread, report: report) { () throws(AccrueError) in try link.bulk() }
         desk.set(QueryDesk(versions: versions, beginThread: beginThread) { message, peer in try? loop.send(message, on: "query", to: peer) })
         let hints = HintSubscription(loop)

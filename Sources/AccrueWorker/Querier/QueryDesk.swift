@@ -51,7 +51,9 @@ final class QueryDesk: Sendable {
     private func take(_ message: Message, done: @escaping @Sendable (Message) -> Void) {
         do throws(AccrueError) {
             let query = try message.read(QueryHeader.self)
-            if let version = versions.loaded(query.pipeline, at: query.at) { return done(try answer(query, message, version)) }
+            if let version = versions.loaded(query.pipeline, at: query.at), version.record.version >= query.atLeast ?? 0 {
+                return done(try answer(query, message, version))
+            }
             versions.load(query.pipeline, at: query.at) { [weak self] result in
                 guard let self else { return }
                 answering.submit { [weak self] in
@@ -64,6 +66,10 @@ final class QueryDesk: Sendable {
 
     private func answer(_ query: QueryHeader, _ message: Message, _ version: ServedVersion) throws(AccrueError) -> Message {
         let operation = "answering '\(query.verb)' from pipeline '\(query.pipeline)'"
+        if let least = query.atLeast, version.record.version < least {
+            let problem = query.at == nil ? "its newest version is \(version.record.version)" : "version \(version.record.version) was asked for"
+            throw AccrueError(.unavailable, while: operation, "\(problem), and at least \(least) is wanted", hint: "ask when what was pushed is absorbed: 'accrue push --wait'")
+        }
         var tensors: [String: TensorBytes] = [:]
         if !message.payload.isEmpty {
             do { tensors = try Safetensors.decode(message.joinedPayload).tensors } catch {

@@ -3,19 +3,9 @@ import AccrueWire
 import Foundation
 import Synchronization
 
-/// A version that can be asked.
-struct ServedVersion: Sendable {
-    var record: PosteriorRecord
-    var seed: UInt64
-    var state: any LoadedState
-
-    /// The same question to the same version gets the same answer, also after the querier was started anew.
-    func key(querySeed: Int?) -> RandomKey { RandomKey(seed: seed).folding("query").folding(record.version).folding(querySeed ?? 0) }
-}
-
 /// The versions that a querier has loaded: the newest of each pipeline, and the older ones last asked for.
 ///
-/// States are fetched and decoded aside; a new version replaces the one before by swapping a reference, so who asks never waits for it.
+/// States are fetched, decoded and made ready aside; `NewestVersions` swaps them in, so who asks never waits for a new version.
 final class ServedVersions: Sendable {
     /// Bytes of older versions' states that stay loaded.
     static let olderBytesMax = 512 << 20
@@ -34,7 +24,6 @@ final class ServedVersions: Sendable {
         var error: AccrueError
     }
     private struct Shared {
-        var newest: [String: ServedVersion] = [:]
         var pipelines: [String: PipelineRecord] = [:]
         var failures: [String: Failure] = [:]
         var isLooking = false
@@ -52,6 +41,7 @@ final class ServedVersions: Sendable {
     private let bulk: @Sendable () throws(AccrueError) -> Requester
     private let report: @Sendable (String) -> Void
     private let loading: WorkThreads
+    private let newest = NewestVersions()
     private let older = RecentlyUsed<OlderKey, ServedVersion>(costMax: olderBytesMax)
     private let shared = Mutex(Shared())
     private let demands: AsyncStream<Demand>
@@ -74,9 +64,9 @@ final class ServedVersions: Sendable {
 
     /// The version if it is loaded.
     func loaded(_ pipeline: String, at version: Int?) -> ServedVersion? {
-        let (newest, incarnation) = shared.withLock { ($0.newest[pipeline], $0.pipelines[pipeline]?.incarnation) }
+        let newest = newest[pipeline]
         guard let version, version != newest?.record.version else { return newest }
-        return incarnation.flatMap { older[OlderKey(incarnation: $0, version: version)] }
+        return shared.withLock { $0.pipelines[pipeline]?.incarnation }.flatMap { older[OlderKey(incarnation: $0, version: version)] }
     }
 
     /// Loads a version that is not; `done` may come on any thread.
@@ -139,14 +129,12 @@ final class ServedVersions: Sendable {
     func refresh() async throws(AccrueError) {
         let listing = try await control.request(Message(.pipelines), timeoutMs: 5_000).read(PipelineListing.self)
         let current = Dictionary(listing.pipelines.map { ($0.declaration.name, $0) }) { _, last in last }
-        shared.withLock { shared in
-            shared.pipelines = current
-            shared.newest = shared.newest.filter { current[$0.key]?.incarnation == $0.value.record.incarnation }
-        }
+        shared.withLock { $0.pipelines = current }
+        newest.keep(only: current.mapValues(\.incarnation))
         for pipeline in listing.pipelines {
             let name = pipeline.declaration.name
             let key = OlderKey(incarnation: pipeline.incarnation, version: pipeline.status.version)
-            let (served, failure) = shared.withLock { ($0.newest[name]?.record, $0.failures[name]) }
+            let served = newest[name]?.record, failure = shared.withLock { $0.failures[name] }
             if served?.incarnation == key.incarnation, let version = served?.version, version >= key.version { continue }
             if let failure, failure.key == key, MonotonicTime.now().ms(since: failure.at) < Self.againMs { continue }
             do throws(AccrueError) { _ = try await fetch(name, at: nil) } catch {
@@ -163,7 +151,7 @@ final class ServedVersions: Sendable {
     private func fetch(_ pipeline: String, at version: Int?) async throws(AccrueError) -> ServedVersion {
         if let served = loaded(pipeline, at: version), version != nil { return served }
         let record = try await control.ask(.posteriorShow, PosteriorQuery(pipeline: pipeline, at: version), as: PosteriorRecord.self)
-        if let newest = shared.withLock({ $0.newest[pipeline] }), newest.record.incarnation == record.incarnation, newest.record.version == record.version {
+        if let newest = newest[pipeline], newest.record.incarnation == record.incarnation, newest.record.version == record.version {
             return newest
         }
         let declaration = try await declaration(pipeline, incarnation: record.incarnation)
@@ -171,20 +159,15 @@ final class ServedVersions: Sendable {
         let catalog = catalog
         let served = try await loading.run { () -> Result<ServedVersion, AccrueError> in
             do throws(AccrueError) {
-                let served = ServedVersion(record: record, seed: declaration.seed, state: try catalog.make(declaration).load(bytes))
-                // What answers need is made before the version is served, so that the first who ask do not wait for it.
-                try served.state.prepare(for: served.key(querySeed: nil))
-                return .success(served)
+                return .success(try ServedVersion.ready(record, seed: declaration.seed, method: try catalog.make(declaration), state: bytes))
             } catch { return .failure(error) }
         }.get()
-        let isNewest = shared.withLock { shared in
-            if version != nil { return false }
-            if let now = shared.newest[pipeline]?.record, now.incarnation == record.incarnation, now.version > record.version { return true }
-            shared.newest[pipeline] = served
-            shared.failures[pipeline] = nil
-            return true
+        if version != nil {
+            older.insert(served, for: OlderKey(incarnation: record.incarnation, version: record.version), cost: max(1, record.bytes))
+        } else {
+            _ = newest.swap(served)
+            shared.withLock { $0.failures[pipeline] = nil }
         }
-        if !isNewest { older.insert(served, for: OlderKey(incarnation: record.incarnation, version: record.version), cost: max(1, record.bytes)) }
         return served
     }
 

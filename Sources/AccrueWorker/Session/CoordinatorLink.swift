@@ -7,8 +7,6 @@ import Synchronization
 /// does not know this process, or was not heard for so long that it has given this process up.
 final class CoordinatorLink: Sendable {
     static let heartbeatMs = 1_000
-    /// After this long without an answer the coordinator counts this process as dead.
-    static let silenceMs = 3_000
 
     private enum Event: Sendable {
         case join
@@ -28,6 +26,7 @@ final class CoordinatorLink: Sendable {
     private let loop: SocketLoop
     private let ring: KeyRing?
     private let hello: Hello
+    private let silenceMs: Int
     private let routingID: Data
     private let report: @Sendable (String) -> Void
     private let shared = Mutex(Shared())
@@ -36,14 +35,16 @@ final class CoordinatorLink: Sendable {
 
     /// - Parameters:
     ///   - hello: what to say first, and again at every joining.
+    ///   - silenceMs: after this long without an answer the coordinator counts this process as dead.
     ///   - unasked: what the coordinator sends by itself; on the loop's thread.
     init(
-        _ membership: Membership, hello: Hello, report: @escaping @Sendable (String) -> Void,
+        _ membership: Membership, hello: Hello, silenceMs: Int, report: @escaping @Sendable (String) -> Void,
         unasked: @escaping @Sendable (Message) -> Void = { _ in }
     ) throws(AccrueError) {
         loop = membership.loop
         ring = membership.ring
         self.hello = hello
+        self.silenceMs = silenceMs
         // Nobody else can guess it, and so nobody else can take this process's place on the coordinator's sockets.
         routingID = Data("\(hello.role == .querier ? "q" : "w")-\(UUID().uuidString)".utf8)
         self.report = report
@@ -126,7 +127,7 @@ final class CoordinatorLink: Sendable {
 
     private func beat(_ heartbeat: Heartbeat, _ heard: @escaping @Sendable (HeartbeatReply) -> Void) {
         guard shared.withLock({ $0.heardAt != nil }), let message = try? Message(.heartbeat, encoding: heartbeat) else { return }
-        control.request(message, timeoutMs: Self.silenceMs, resendMs: Self.silenceMs, patient: false) { [weak self] result in
+        control.request(message, timeoutMs: silenceMs, resendMs: silenceMs, patient: false) { [weak self] result in
             guard let self else { return }
             switch result {
             case .success(let message):
@@ -134,7 +135,7 @@ final class CoordinatorLink: Sendable {
                 let wasLost = shared.withLock { shared in
                     let now = MonotonicTime.now()
                     defer { shared.heardAt = now }
-                    return shared.boot != reply.boot || (shared.heardAt.map { now.ms(since: $0) > Self.silenceMs } ?? true)
+                    return shared.boot != reply.boot || (shared.heardAt.map { now.ms(since: $0) > self.silenceMs } ?? true)
                 }
                 if wasLost { join() }
                 if let ring, let hash = reply.keys, hash != ring.hash { askForKeys(into: ring) { _ in } }

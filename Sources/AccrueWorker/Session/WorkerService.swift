@@ -5,7 +5,7 @@ import Glibc
 
 /// An ingest worker: takes chunks, keeps them, and learns from them when the coordinator asks.
 public struct WorkerService: Sendable {
-    public let settings: WorkerSettings
+    public let settings: MemberSettings
     public let catalog: MethodCatalog
     /// Called on each thread that runs a method, before it does.
     public let beginThread: @Sendable () -> Void
@@ -15,7 +15,7 @@ public struct WorkerService: Sendable {
     public let fatal: @Sendable (AccrueError) -> Void
 
     public init(
-        _ settings: WorkerSettings, catalog: MethodCatalog, beginThread: @escaping @Sendable () -> Void = {},
+        _ settings: MemberSettings, catalog: MethodCatalog, beginThread: @escaping @Sendable () -> Void = {},
         report: @escaping @Sendable (String) -> Void, fatal: @escaping @Sendable (AccrueError) -> Void
     ) {
         self.settings = settings
@@ -31,7 +31,7 @@ public struct WorkerService: Sendable {
     public func run(until end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
         let lock = try HomeLock(home: settings.home)
         defer { withExtendedLifetime(lock) {} }
-        let spool = try Spool(folder: "\(settings.home)/spool", segmentBytesMax: settings.segmentBytesMax, report: report, fatal: fatal)
+        let spool = try Spool(folder: "\(settings.home)/spool", report: report, fatal: fatal)
         let membership = try Membership(coordinator: settings.coordinator, listen: settings.listen, key: settings.key)
         let loop = membership.loop
         do {
@@ -48,13 +48,13 @@ public struct WorkerService: Sendable {
 
     private func serve(_ spool: Spool, _ membership: Membership, _ end: @escaping @Sendable () async -> Void) async throws(AccrueError) {
         let name = settings.name, loop = membership.loop
-        try WorkerSettings.prepare(settings.listen)
+        try settings.prepareSocket()
         let inbox = Inbox()
         let bound = try loop.bind("ingest", at: settings.listen, traffic: .bulk, security: membership.security) { inbox.ingest($0) }
-        let endpoint = WorkerSettings.advertised(settings.advertise, bound: bound)
+        let endpoint = settings.advertised(bound: bound)
         let boot = UUID().uuidString
         let hello = Hello(role: .worker, name: name, boot: boot, endpoint: endpoint)
-        let link = try CoordinatorLink(membership, hello: hello, report: report) { inbox.unasked($0) }
+        let link = try CoordinatorLink(membership, hello: hello, silenceMs: settings.silenceMs, report: report) { inbox.unasked($0) }
         let control = link.control
         let pipelines = KnownPipelines(from: control)
         let report = report

@@ -13,9 +13,9 @@ struct QuerierCommand: ParsableCommand {
     @OptionGroup var options: ServiceOptions
 
     func run() throws {
-        let settings = try QuerierSettings(
-            coordinator: options.coordinator, home: options.home, name: options.name ?? "querier", listen: options.listen, advertise: options.advertise,
-            key: try options.clientKey(), isInsecure: options.insecure)
+        let settings = try MemberSettings.querier(
+            coordinator: options.coordinator, home: options.home, name: options.name, listen: options.listen, advertise: options.advertise,
+            key: try options.key(), isInsecure: options.insecure)
         let process = ServiceProcess(role: "querier", name: settings.name)
         let service = QuerierService(settings, catalog: .standard, beginThread: { EngineFingerprint.beginThread() }, report: { process.report($0) })
         process.live(parentHolds: options.parentHolds) { (end) async throws(AccrueError) in try await service.run { await end.requested() } }

@@ -23,17 +23,11 @@ struct RunCommand: ParsableCommand {
         let source = try RowSource(plan.source, schema: pipeline.schema, resolve: resolve)
         let run = LocalRun(pipeline: pipeline, method: method, rows: source.rows, chunks: source.chunks)
         let last = try run.run { (version) throws(AccrueError) in try show(version) }
-        if let out { try write(last.state, to: out) }
+        if let out { try PosteriorExport(state: last.state, pipeline: pipeline.name, version: last.number, method: pipeline.method).write(to: out) }
         let figures = try figures(of: last, method: method, plan: plan, pipeline: pipeline)
         let failures = plan.expectations.compactMap { $0.failure(figures[$0.name]) }
         try conclude(figures, failures: failures)
         if check, !failures.isEmpty { throw ExitCode(1) }
-    }
-
-    private func write(_ state: Data, to path: String) throws(AccrueError) {
-        do { try state.write(to: URL(fileURLWithPath: path), options: .atomic) } catch {
-            throw AccrueError(.unavailable, while: "writing the posterior to \(path)", "\(error)", hint: "check that the folder exists and can be written")
-        }
     }
 
     private func resolve(_ path: String) throws(AccrueError) -> String {

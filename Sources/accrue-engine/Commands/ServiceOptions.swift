@@ -15,11 +15,7 @@ struct ServiceOptions: ParsableArguments {
     @Flag(help: "Without a key, allow --listen where other machines reach it.") var insecure = false
     @Flag(help: "Standard input is a pipe that the parent holds: end at once when the parent ends.") var parentHolds = false
 
-    /// - Throws: as reading a key file does.
-    func clientKey() throws(AccrueError) -> ClientKey? {
-        guard let keyFile else { return nil }
-        return try ClientKey(file: keyFile)
-    }
+    func key() throws(AccrueError) -> ClientKey? { try keyFile.map { (path) throws(AccrueError) in try ClientKey(file: path) } }
 }
 
 /// A worker or querier as the life of a process: one line on standard error for each report, code 0 after a requested end.

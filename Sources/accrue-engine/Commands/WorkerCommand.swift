@@ -16,9 +16,9 @@ struct WorkerCommand: ParsableCommand {
     @OptionGroup var options: ServiceOptions
 
     func run() throws {
-        let settings = try WorkerSettings(
+        let settings = try MemberSettings.worker(
             coordinator: options.coordinator, home: options.home, name: options.name, listen: options.listen, advertise: options.advertise,
-            key: try options.clientKey(), isInsecure: options.insecure)
+            key: try options.key(), isInsecure: options.insecure)
         let process = ServiceProcess(role: "worker", name: settings.name)
         let service = WorkerService(
             settings, catalog: .standard, beginThread: { EngineFingerprint.beginThread() }, report: { process.report($0) }, fatal: { process.die($0) })

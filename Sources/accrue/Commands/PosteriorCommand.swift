@@ -2,7 +2,6 @@ import AccrueClient
 import AccrueCore
 import AccrueWire
 import ArgumentParser
-import Foundation
 
 /// `accrue posterior …`
 struct PosteriorCommand: ParsableCommand {
@@ -64,7 +63,7 @@ struct PosteriorCommand: ParsableCommand {
     /// `accrue posterior export NAME --out FILE`
     struct Export: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Write a version's state to a file (safetensors), byte for byte as it is stored.",
+            abstract: "Write a version to a file (safetensors) that says what it is: pipeline, version, method, and the role of each tensor.",
             discussion: """
                 EXAMPLES
                   accrue posterior export fashion-mnist --out posterior.safetensors
@@ -80,12 +79,10 @@ struct PosteriorCommand: ParsableCommand {
         func run() async throws {
             let cluster = try await connection.open()
             let version = try await cluster.version(at, of: name)
-            let state = try await cluster.state(of: version)
-            do { try state.write(to: URL(fileURLWithPath: out), options: .atomic) } catch {
-                throw AccrueError(.unavailable, while: "writing the posterior to \(out)", "\(error)", hint: "check that the folder exists and can be written")
-            }
+            let export = try await cluster.export(of: version)
+            try export.write(to: out)
             if json { return try Output.json(version) }
-            Output.note("version \(version.version) of pipeline '\(name)': \(state.count) bytes written to \(out)")
+            Output.note("version \(version.version) of pipeline '\(name)': \(export.bytes.count) bytes written to \(out)")
         }
     }
 }

@@ -25,7 +25,7 @@ struct PushCommand: AsyncParsableCommand {
     @Option(help: "Rows a chunk; else all rows are one chunk.") var rowsPerChunk: Int?
     @Option(help: "The chunk's key; several chunks become KEY/0, KEY/1, ….") var key: String?
     @Option(help: "Chunks that may be unacknowledged; the log keeps their order only with 1.") var window = 1
-    @Flag(help: "End the round after the last chunk and wait until all are absorbed; exit 1 if one is set aside.") var wait = false
+    @Flag(help: "End the round after the last chunk; wait until all are absorbed and queries are answered from there on; exit 1 if one is set aside.") var wait = false
     @Flag(help: "One JSON line a chunk: chunk, position, duplicate.") var json = false
     @OptionGroup var connection: ConnectOptions
 

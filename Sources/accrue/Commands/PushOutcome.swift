@@ -9,7 +9,7 @@ struct PushOutcome {
     let pipeline: String
     let progress: ProgressLine
 
-    /// Ends the open round and returns when all chunks are absorbed.
+    /// Ends the open round and returns when all chunks are absorbed and, where queriers are there, queries are answered from a version that absorbed them.
     /// - Throws: exit code 1 when one is set aside or forgotten, with the reason on standard error.
     func wait(for positions: [Int]) async throws {
         _ = try await cluster.flush(pipeline, isPatient: true)
@@ -35,5 +35,15 @@ struct PushOutcome {
         progress.clear()
         guard lost == 0 else { throw ExitCode(1) }
         Output.note("all \(positions.count) chunks are absorbed\(version.map { "; version \($0)" } ?? "")")
+        if let version { await waitUntilServed(version) }
+    }
+
+    /// A querier makes a version ready before it serves it. That this fails does not make the chunks less absorbed.
+    private func waitUntilServed(_ version: Int) async {
+        do throws(AccrueError) { try await cluster.served(version, of: pipeline) } catch {
+            // Who may push need not be one who may ask.
+            guard error.code != .unauthorised else { return }
+            Output.note("accrue: queries may still be answered from an earlier version than \(version): \(error.problem)")
+        }
     }
 }

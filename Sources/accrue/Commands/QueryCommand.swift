@@ -16,6 +16,7 @@ struct QueryCommand: AsyncParsableCommand {
               accrue query digits predict --tensor inputs=images.gz \\
                 --tensor targets=labels.gz --summary --json
               accrue query digits describe --at 3
+              accrue query digits predict --tensor inputs=images.gz --at-least 4
             """)
 
     @Argument(help: "The pipeline.") var name: String
@@ -23,6 +24,7 @@ struct QueryCommand: AsyncParsableCommand {
     @OptionGroup var rows: RowOptions
     @Option(help: "Draws from the posterior; else as many as the method finds right.") var draws: Int?
     @Option(help: "A version; else the newest.") var at: Int?
+    @Option(help: "Not from a version before this one: fail if there is none yet.") var atLeast: Int?
     @Option(help: "Of the draws: the same seed and version give the same answer.") var seed: Int?
     @Option(help: ArgumentHelp("More for the method, as a JSON object.", valueName: "json")) var header: String?
     @Flag(help: "Only figures about all rows, no answer a row.") var summary = false
@@ -32,7 +34,7 @@ struct QueryCommand: AsyncParsableCommand {
     func run() async throws {
         let operation = "asking pipeline '\(name)' to '\(verb)'"
         let read = rows.tensors.isEmpty ? nil : try rows.read(while: operation)
-        let question = PosteriorQuestion(pipeline: name, content: QueryBytes(verb: verb, header: try fullHeader(), tensors: read?.tensors ?? [:]), at: at, seed: seed)
+        let question = PosteriorQuestion(pipeline: name, content: QueryBytes(verb: verb, header: try fullHeader(), tensors: read?.tensors ?? [:]), at: at, atLeast: atLeast, seed: seed)
         let cluster = try await connection.open()
         let progress = ProgressLine()
         defer { progress.clear() }

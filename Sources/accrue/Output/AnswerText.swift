@@ -8,12 +8,15 @@ struct AnswerText {
     private let answer: PosteriorAnswer
     private let rowCount: Int?
     private let fields: [String: JSONValue]
+    /// Names for what `probabilities` has a column each.
+    private let classes: [String]?
     private let figures: [String: Double]
 
     init(_ answer: PosteriorAnswer) {
         self.answer = answer
         rowCount = answer.reply.header["rows"]?.int
         figures = (answer.reply.header["figures"]?.object ?? [:]).compactMapValues(\.double)
+        classes = answer.reply.header["classes"]?.array?.compactMap(\.string)
         fields = (answer.reply.header.object ?? [:]).filter { $0.key != "figures" && $0.key != "score" }
     }
 
@@ -35,15 +38,30 @@ struct AnswerText {
             "version \(answer.reply.version) of pipeline '\(answer.reply.pipeline)', which absorbed \(answer.reply.absorbedChunks) chunks (\(answer.reply.absorbedRows) rows)"
         ]
         for (row, cells) in (answers ?? []).enumerated() {
-            let parts = (cells.object ?? [:]).sorted { $0.key < $1.key }.map { "\($0.key) \(Self.short($0.value))" }
-            lines.append("row \(row): \(parts.joined(separator: "  "))")
+            var cells = cells.object ?? [:]
+            let named = named(cells["probabilities"])
+            if named != nil { cells["probabilities"] = nil }
+            let parts = cells.sorted { $0.key < $1.key }.map { "\($0.key) \(Self.short($0.value))" }
+            lines.append("row \(row): \(([named].compactMap(\.self) + parts).joined(separator: "  "))")
         }
         for (name, tensor) in answer.tensors.sorted(by: { $0.key < $1.key }) where !isPerRow(tensor) {
             lines.append("\(name): \(tensor.dtype.rawValue) \(tensor.shape) \(Self.short(Self.nested(tensor.doubles()[...], tensor.shape[...])))")
         }
-        for (name, value) in fields.sorted(by: { $0.key < $1.key }) { lines.append("\(name): \(Self.short(value))") }
+        for (name, value) in fields.sorted(by: { $0.key < $1.key }) where name != "classes" { lines.append("\(name): \(Self.short(value))") }
         for (name, figure) in figures.sorted(by: { $0.key < $1.key }) where fields[name] == nil { lines.append("\(name): \(Output.short(figure))") }
         return lines
+    }
+
+    private static let namedMax = 3
+
+    /// The likeliest classes by their names, and what is left for the others.
+    private func named(_ probabilities: JSONValue?) -> String? {
+        guard let classes, let values = probabilities?.array?.compactMap(\.double), values.count == classes.count else { return nil }
+        let sorted = zip(classes, values).sorted { $0.1 > $1.1 }
+        var parts = sorted.prefix(Self.namedMax).map { "\($0.0) \(Output.short($0.1))" }
+        let others = sorted.dropFirst(Self.namedMax)
+        if !others.isEmpty { parts.append("\(others.count) others \(Output.short(others.reduce(0) { $0 + $1.1 }))") }
+        return parts.joined(separator: ", ")
     }
 
     private func isPerRow(_ tensor: TensorBytes) -> Bool { rowCount != nil && tensor.shape.first == rowCount }

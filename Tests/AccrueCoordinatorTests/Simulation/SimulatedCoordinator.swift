@@ -131,38 +131,12 @@ final class SimulatedCoordinator {
 
     private func perform(_ change: StoreChange, _ process: Process) -> StoreOutcome {
         do throws(AccrueError) {
-            let outcome = try Self.outcome(of: change, process.store) { process.blobs[$0]?.bytes }
+            let outcome = try process.store.make(change) { process.blobs[$0]?.bytes }
             world.witness.committed(change, outcome)
             return outcome
         } catch {
             world.note("refused: \(change): \(error.problem)")
             return .refused(error)
-        }
-    }
-
-    private static func outcome(of change: StoreChange, _ store: Store, blob: (ContentHash) -> Data?) throws(AccrueError) -> StoreOutcome {
-        func keep(_ state: ContentHash) throws(AccrueError) -> Int {
-            if let bytes = blob(state) { _ = try store.states.put(bytes) }
-            return try store.states.read(state).count
-        }
-        switch change {
-        case .append(let chunks, let incarnation): return .appended(try store.append(chunks, incarnation: incarnation))
-        case .appendEntry(let kind, let incarnation): return .position(try store.append(kind, incarnation: incarnation))
-        case .retry(let position, let incarnation): return .position(try store.retry(position: position, incarnation: incarnation))
-        case .create(let declaration, let incarnation, let phases, let state, let createdAtMs):
-            let bytes = try keep(state)
-            try store.createPipeline(declaration, incarnation: incarnation, phases: phases, initialState: state, bytes: bytes, createdAtMs: createdAtMs)
-            return .done(bytes: bytes)
-        case .delete(let incarnation):
-            try store.deletePipeline(incarnation: incarnation)
-            return .done(bytes: 0)
-        case .setPaused(let reason, let incarnation):
-            try store.setPaused(reason, incarnation: incarnation)
-            return .done(bytes: 0)
-        case .publish(var version, let incarnation):
-            version.bytes = try keep(version.state)
-            try store.publish(version, incarnation: incarnation)
-            return .done(bytes: version.bytes)
         }
     }
 

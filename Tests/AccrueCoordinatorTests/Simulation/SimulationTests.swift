@@ -1,3 +1,4 @@
+import AccrueTesting
 import Foundation
 import Testing
 
@@ -17,14 +18,15 @@ struct SimulationTests {
     }
 
     @Test("whatever happens, versions are the quiet fold of the log, and what was acknowledged counts once", arguments: 0..<lanes)
-    func free(lane: Int) throws {
-        var replicas = 0
-        for seed in Self.seeds(lane: lane) where seed % 5 != 0 { replicas += try Self.simulate(seed, .free) }
+    func free(lane: Int) async throws {
+        let replicas = try await onOwnThread { try Self.seeds(lane: lane).filter { $0 % 5 != 0 }.reduce(0) { try $0 + Self.simulate($1, .free) } }
         if Self.only == nil, Self.count >= 100 { #expect(replicas > 0, "no world of these seeds had replicas") }
     }
 
     @Test("one producer gets the bytes of a local run from any cluster, whatever happens", arguments: 0..<lanes)
-    func ordered(lane: Int) throws { for seed in Self.seeds(lane: lane) where seed % 5 == 0 { _ = try Self.simulate(seed, .ordered) } }
+    func ordered(lane: Int) async throws {
+        try await onOwnThread { for seed in Self.seeds(lane: lane) where seed % 5 == 0 { _ = try Self.simulate(seed, .ordered) } }
+    }
 
     /// - Returns: chunks that were committed with replicas.
     private static func simulate(_ seed: Int, _ kind: World.Kind) throws -> Int {

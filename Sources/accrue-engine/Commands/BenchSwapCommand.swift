@@ -1,0 +1,22 @@
+import AccrueCore
+import AccrueMethods
+import AccrueTensor
+import AccrueWorker
+import ArgumentParser
+import Foundation
+
+/// `accrue-engine bench-swap`: how long the swap of a served version takes, for the pipeline file on standard input.
+struct BenchSwapCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "bench-swap", abstract: "Measure the swap of versions of the pipeline file on standard input.")
+
+    @Option(help: "How many.") var swaps: Int
+    @Flag(help: "Print JSON.") var json = false
+
+    func run() throws {
+        EngineFingerprint.beginThread()
+        let pipeline = try PipelineDeclaration(parsing: try JSONValue(parsing: FileHandle.standardInput.readDataToEndOfFile()))
+        let figures = try SwapMeasurement(pipeline, method: try MethodCatalog.standard.make(pipeline)).run(swaps: swaps)
+        if json { return print(JSONValue.object(figures.mapValues { .number($0) }).canonical) }
+        for (name, value) in figures.sorted(by: { $0.key < $1.key }) { print("\(name): \(String(format: "%.6g", value))") }
+    }
+}
