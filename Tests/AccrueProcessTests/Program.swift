@@ -17,7 +17,6 @@ struct Program {
     }()
 
     static func path(_ name: String) -> String { name.hasPrefix("/") ? name : "\(directory)/\(name)" }
-    static func exists(_ name: String) -> Bool { FileManager.default.isExecutableFile(atPath: path(name)) }
 
     static func run(_ name: String, _ arguments: [String], environment: [String: String] = [:]) async throws -> Result {
         try await onOwnThread { try runAndWait(name, arguments, environment) }
