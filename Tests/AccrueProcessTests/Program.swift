@@ -1,3 +1,4 @@
+import AccrueCore
 import AccrueTesting
 import Foundation
 
@@ -33,8 +34,8 @@ struct Program {
         process.standardInput = FileHandle.nullDevice
         try process.run()
         // What these commands print fits a pipe's buffer, so reading one after the other cannot block them.
-        let printed = output.fileHandleForReading.readDataToEndOfFile()
-        let complained = errors.fileHandleForReading.readDataToEndOfFile()
+        let printed = output.fileHandleForReading.allBytes()
+        let complained = errors.fileHandleForReading.allBytes()
         process.waitUntilExit()
         return Result(
             status: process.terminationStatus, output: String(decoding: printed, as: UTF8.self), errors: String(decoding: complained, as: UTF8.self))
