@@ -9,7 +9,7 @@ extension FileHandle {
     public func nextBytes() -> Data {
         var buffer = [UInt8](repeating: 0, count: Self.pieceBytes)
         while true {
-            let count = read(fileDescriptor, &buffer, buffer.count)
+            let count = Glibc.read(fileDescriptor, &buffer, buffer.count)
             if count >= 0 { return Data(buffer[..<count]) }
             if errno != EINTR { return Data() }
         }

@@ -36,6 +36,7 @@ public enum Limits {
     public static let shardsMax = 4_096
     /// Sweeps of one round.
     public static let sweepsMax = 10_000
+    public static let replicasMax = 3
     /// Chunks that may wait unabsorbed in one pipeline before pushes are refused (`busy`).
     public static let waitingChunksMax = 100_000
     /// Rows of one query.

@@ -32,12 +32,14 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
     /// At most this many shards a round; not the number of workers.
     public var shards: Int
     public var sweeps: Int
+    /// Workers on whose disks a chunk is before its push is acknowledged; nil: 1.
+    public var replicas: Int?
     public var retention: Kept?
     public var limits: Bounds?
 
     public init(
         name: String, method: String, seed: UInt64, schema: Schema, settings: JSONValue, round: Round, shards: Int = 1, sweeps: Int = 1,
-        retention: Kept? = nil, limits: Bounds? = nil
+        replicas: Int? = nil, retention: Kept? = nil, limits: Bounds? = nil
     ) {
         self.name = name
         self.method = method
@@ -47,13 +49,14 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
         self.round = round
         self.shards = shards
         self.sweeps = sweeps
+        self.replicas = replicas
         self.retention = retention
         self.limits = limits
     }
 
     /// Keys of a pipeline file; the last three are used by `accrue run` alone.
     public static let keys = [
-        "name", "method", "seed", "schema", "settings", "round", "shards", "sweeps", "retention", "limits", "source", "holdout", "expect",
+        "name", "method", "seed", "schema", "settings", "round", "shards", "sweeps", "replicas", "retention", "limits", "source", "holdout", "expect",
     ]
 
     /// Reads a declaration (the parsed YAML or JSON of a pipeline file), refusing unknown keys and values out of range.
@@ -105,6 +108,7 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
             name: name, method: method, seed: UInt64(seed), schema: tensors, settings: file["settings"] ?? .object([:]),
             round: Round(chunks: chunks, linger: linger?.double), shards: try whole(file["shards"], "shards", 1, Limits.shardsMax),
             sweeps: try whole(file["sweeps"], "sweeps", 1, Limits.sweepsMax),
+            replicas: file["replicas"] == nil ? nil : try whole(file["replicas"], "replicas", 1, Limits.replicasMax),
             retention: retention, limits: limits)
     }
 

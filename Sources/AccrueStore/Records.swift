@@ -47,13 +47,13 @@ public struct VersionRecord: Codable, Equatable, Sendable {
     }
 }
 
-/// A chunk to append, and the worker whose disk it is on.
+/// A chunk to append, and the workers on whose disks it is.
 public struct AnnouncedChunk: Equatable, Sendable {
     public var chunk: LogEntry.Chunk
-    public var worker: String?
-    public init(_ chunk: LogEntry.Chunk, worker: String? = nil) {
+    public var workers: [String]
+    public init(_ chunk: LogEntry.Chunk, workers: [String] = []) {
         self.chunk = chunk
-        self.worker = worker
+        self.workers = workers
     }
 }
 

@@ -14,8 +14,8 @@ extension Store {
                 var next = try Self.lastPosition(db, incarnation) + 1
                 return try announced.map { announced in
                     let chunk = announced.chunk
-                    if let worker = announced.worker {
-                        try db.execute(sql: "INSERT OR IGNORE INTO holder VALUES (?, ?, ?)", arguments: [incarnation, chunk.identity.hex, worker])
+                    for worker in announced.workers {
+                        try db.cachedStatement(sql: "INSERT OR IGNORE INTO holder VALUES (?, ?, ?)").execute(arguments: [incarnation, chunk.identity.hex, worker])
                     }
                     if let earlier = try Self.earlier(db, chunk, incarnation) { return earlier }
                     try Self.insert(db, .chunk(chunk), at: next, incarnation, retryOf: nil)
@@ -99,18 +99,19 @@ extension Store {
     }
 
     private static func lastPosition(_ db: Database, _ incarnation: String) throws -> Int {
-        try Int.fetchOne(db, sql: "SELECT max(position) FROM log WHERE incarnation = ?", arguments: [incarnation]) ?? 0
+        try Int.fetchOne(db.cachedStatement(sql: "SELECT max(position) FROM log WHERE incarnation = ?"), arguments: [incarnation]) ?? 0
     }
 
     private static func earlier(_ db: Database, _ chunk: LogEntry.Chunk, _ incarnation: String) throws -> AppendResult? {
         let row: Row? =
             if let key = chunk.key {
                 try Row.fetchOne(
-                    db, sql: "SELECT position, identity FROM log WHERE incarnation = ? AND key = ? AND retried IS NULL", arguments: [incarnation, key])
+                    db.cachedStatement(sql: "SELECT position, identity FROM log WHERE incarnation = ? AND key = ? AND retried IS NULL"),
+                    arguments: [incarnation, key])
             } else {
                 try Row.fetchOne(
-                    db,
-                    sql: "SELECT position, identity FROM log WHERE incarnation = ? AND identity = ? AND kind = 'chunk' AND key IS NULL AND retried IS NULL",
+                    db.cachedStatement(
+                        sql: "SELECT position, identity FROM log WHERE incarnation = ? AND identity = ? AND kind = 'chunk' AND key IS NULL AND retried IS NULL"),
                     arguments: [incarnation, chunk.identity.hex])
             }
         guard let row else { return nil }
@@ -123,7 +124,7 @@ extension Store {
 
     /// Where the chunk at a position was put when it was retried.
     private static func retried(_ db: Database, _ position: Int, _ incarnation: String) throws -> Int? {
-        try Int.fetchOne(db, sql: "SELECT position FROM log WHERE incarnation = ? AND retried = ?", arguments: [incarnation, position])
+        try Int.fetchOne(db.cachedStatement(sql: "SELECT position FROM log WHERE incarnation = ? AND retried = ?"), arguments: [incarnation, position])
     }
 
     private static func insert(_ db: Database, _ kind: LogEntry.Kind, at position: Int, _ incarnation: String, retryOf: Int?) throws {
@@ -134,8 +135,7 @@ extension Store {
             case .cut: ("cut", nil, nil)
             case .setAside: ("setAside", nil, nil)
             }
-        try db.execute(
-            sql: "INSERT INTO log (incarnation, position, kind, identity, key, retried, payload) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        try db.cachedStatement(sql: "INSERT INTO log (incarnation, position, kind, identity, key, retried, payload) VALUES (?, ?, ?, ?, ?, ?, ?)").execute(
             arguments: [incarnation, position, name, identity, key, retryOf, payload])
     }
 }

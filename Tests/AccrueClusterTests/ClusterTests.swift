@@ -163,4 +163,59 @@ struct ClusterTests {
             }
         }
     }
+
+    @Test("with two replicas a chunk is on two disks when it is acknowledged, and is learned after the worker that took it is gone")
+    func replicas() async throws {
+        let cluster = try Cluster(silenceMs: 3_000)
+        let pipeline = HashChain.pipeline(seed: 5, chunks: 10, shards: 2, replicas: 2)
+        let large = (0..<400_000).map(Double.init)
+        try await cluster.withCoordinator {
+            try await cluster.withWorkers(["b"]) {
+                try await cluster.withWorkers(["a"]) {
+                    try await cluster.apply(pipeline)
+                    let a = try cluster.worker("a"), b = try cluster.worker("b")
+                    let first = try await cluster.push([1, 2, 3], to: a)
+                    let incarnation = try await cluster.newest().incarnation
+                    let bytes = try await b.fetchChunk(first.chunk, incarnation: incarnation, timeoutMs: Waiting.answerMs)
+                    #expect(try await a.fetchChunk(first.chunk, incarnation: incarnation, timeoutMs: Waiting.answerMs) == bytes)
+                    let second = try await cluster.pushInPieces(large, to: a)
+                    #expect(first.position == 1 && second.position == 2)
+                    let held = try await a.fetchChunk(second.chunk, incarnation: incarnation, timeoutMs: Waiting.answerMs)
+                    #expect(try await b.fetchChunk(second.chunk, incarnation: incarnation, timeoutMs: Waiting.answerMs) == held)
+                    // Through the other one it is the same chunk.
+                    #expect(try await cluster.push([1, 2, 3], to: b).duplicate)
+                }
+                try await cluster.flush()
+                #expect(try await cluster.awaited(2).version == 1)
+                let bytes = try await cluster.bulk().getBlob(try await cluster.newest().hash)
+                #expect(bytes == (try Cluster.expected(pipeline, [[1, 2, 3], large])))
+            }
+        }
+    }
+
+    @Test("with two replicas wanted and one worker alive a push is refused with when to come again, and nothing is kept of it")
+    func tooFewReplicas() async throws {
+        let cluster = try Cluster()
+        try await cluster.withCoordinator {
+            try await cluster.withWorkers(["a"]) {
+                try await cluster.apply(HashChain.pipeline(chunks: 10, replicas: 2))
+                let bytes = Safetensors(tensors: try HashChain.rows([1]).tensors).encode()
+                let push = try Message(.push, encoding: Push(pipeline: "chain"), payload: [bytes])
+                let a = try cluster.worker("a")
+                await #expect { try await a.patiently(push, patient: false) } throws: {
+                    let error = $0 as? AccrueError
+                    return error?.code == .unavailable && error?.retryAfterMs != nil && error?.hint.contains("accrue worker") == true
+                }
+                #expect(try await cluster.status().position == 0)
+                let incarnation = try await cluster.newest().incarnation
+                let chunk = try HashChain.rows([1]).identity
+                await #expect { try await a.fetchChunk(chunk, incarnation: incarnation) } throws: { ($0 as? AccrueError)?.code == .notFound }
+                try await cluster.withWorkers(["b"]) {
+                    // Patient: told to come again, until the second worker is there.
+                    let acknowledgement = try await cluster.push([1], to: a)
+                    #expect(acknowledgement.position == 1)
+                }
+            }
+        }
+    }
 }

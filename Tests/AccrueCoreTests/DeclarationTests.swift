@@ -30,7 +30,7 @@ struct DeclarationTests {
     @Test("values out of range are refused, naming the value and the range")
     func outOfRange() {
         let bad: [(String, JSONValue)] = [
-            ("shards", 0), ("shards", 1_000_000), ("sweeps", "two"), ("round", ["chunks": 0]), ("round", ["linger": -1]), ("seed", -1),
+            ("shards", 0), ("shards", 1_000_000), ("sweeps", "two"), ("replicas", 0), ("replicas", 4), ("round", ["chunks": 0]), ("round", ["linger": -1]), ("seed", -1),
             ("name", "Digits"), ("name", "../x"), ("schema", []), ("schema", [["name": "a", "role": "input", "dtype": "U8", "shape": [0]]]),
         ]
         for (key, value) in bad {

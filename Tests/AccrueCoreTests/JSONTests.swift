@@ -96,6 +96,29 @@ struct JSONTests {
         let json = try JSONValue(encoding: value)
         #expect(try json.decode(Everything.self, while: "testing") == value)
         #expect(try JSONValue(parsing: Data(json.canonical.utf8)) == json)
+        // The same as by way of the text.
+        #expect(try JSONValue(parsing: JSONEncoder().encode(value)) == json)
+    }
+
+    struct Number<Value: Codable>: Codable { var value: Value }
+
+    @Test("numbers are encoded as their text says: whole ones as integers, a Float32 as the shortest decimal; what is not finite is refused with its place")
+    func encodedNumbers() throws {
+        func same<Value: Codable>(_ value: Value) throws -> Bool {
+            try JSONValue(encoding: Number(value: [value])) == JSONValue(parsing: JSONEncoder().encode(Number(value: [value])))
+        }
+        for number in [0x1p53, 0x1p63, -0x1p63, -0.0] {
+            let json = try JSONValue(encoding: [number])
+            #expect(try JSONValue(parsing: Data(json.canonical.utf8)) == json)
+        }
+        for number in [0.0, 1.0, -2.5, 1e300, .pi, .leastNonzeroMagnitude] { #expect(try same(number), "\(number)") }
+        for number: Float in [0.1, 3, .pi, .leastNonzeroMagnitude, 3e38] { #expect(try same(number), "\(number)") }
+        for number: UInt64 in [0, 1 << 60, .max] { #expect(try same(number), "\(number)") }
+        #expect(try same(Int8.min) && same(UInt8.max) && same(true) && same("ü\"") && same([1: 2]) && same(["a": [Int]()]) && same(Int?.none))
+        for value in [Double.nan, .infinity] {
+            let error = #expect(throws: AccrueError.self) { try JSONValue(encoding: Number(value: ["a": [1, value]])) }
+            #expect(error?.code == .invalidInput && error?.problem.contains("'value.a.1'") == true, "\(error?.problem ?? "")")
+        }
     }
 
     @Test("what does not fit a type is refused with the place", arguments: [

@@ -22,7 +22,7 @@ struct StoreTests {
         LogEntry.Chunk(identity: ContentHash(of: Data(content.utf8)), key: key, rows: 3, bytes: 6)
     }
 
-    static func announced(_ content: String, key: String? = nil) -> AnnouncedChunk { AnnouncedChunk(chunk(content, key: key), worker: "w") }
+    static func announced(_ content: String, key: String? = nil) -> AnnouncedChunk { AnnouncedChunk(chunk(content, key: key), workers: ["w"]) }
 
     /// A store with one pipeline "i" at version 0.
     static func store(_ home: Home) throws -> Store {

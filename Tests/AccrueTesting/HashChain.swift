@@ -91,8 +91,11 @@ extension HashChain {
         try Rows(["values": TensorBytes(values, shape: [values.count])], schema: schema, while: "making test rows")
     }
 
-    public static func pipeline(name: String = "chain", seed: UInt64 = 1, chunks: Int = 2, shards: Int = 1, sweeps: Int = 1) -> PipelineDeclaration {
+    public static func pipeline(
+        name: String = "chain", seed: UInt64 = 1, chunks: Int = 2, shards: Int = 1, sweeps: Int = 1, replicas: Int? = nil
+    ) -> PipelineDeclaration {
         PipelineDeclaration(
-            name: name, method: "HashChain", seed: seed, schema: schema, settings: [:], round: .init(chunks: chunks), shards: shards, sweeps: sweeps)
+            name: name, method: "HashChain", seed: seed, schema: schema, settings: [:], round: .init(chunks: chunks), shards: shards, sweeps: sweeps,
+            replicas: replicas)
     }
 }

@@ -13,7 +13,7 @@ struct KeyTests {
         (.query, [.reader, .admin]), (.events, [.reader, .admin]), (.posteriorList, [.worker, .reader, .admin]), (.posteriorShow, [.worker, .reader, .admin]),
         (.blobGet, [.worker, .reader, .admin]), (.heartbeat, [.worker, .admin]), (.inventory, [.worker, .admin]), (.announce, [.worker, .admin]),
         (.ready, [.worker, .admin]), (.done, [.worker, .admin]), (.failed, [.worker, .admin]), (.keys, [.worker, .admin]), (.blobPut, [.worker, .admin]),
-        (.fetch, [.worker, .admin]), (.pipelineApply, [.admin]), (.pipelineDelete, [.admin]), (.pipelineResume, [.admin]), (.chunksRetry, [.admin]),
+        (.fetch, [.worker, .admin]), (.replicate, [.worker, .admin]), (.pipelineApply, [.admin]), (.pipelineDelete, [.admin]), (.pipelineResume, [.admin]), (.chunksRetry, [.admin]),
         (.chunksSetAside, [.admin]),
     ]
 

@@ -58,7 +58,7 @@ struct ProtocolPageTests {
             name: "p", incarnation: "i", reason: "r", blocked: .init(position: 1, chunk: hash, worker: "w", sinceMs: 1), figures: [:])
         let values: [any Encodable] = [
             Hello(role: .worker, name: "w", boot: "b", endpoint: "e"), Welcome(boot: "b", endpoints: Endpoints(bulk: "", events: "")),
-            Push(pipeline: "p", key: "k", offset: 0, totalBytes: 1, hash: hash), Acknowledgement(chunk: hash, position: 1, duplicate: false),
+            Push(pipeline: "p", incarnation: "i", key: "k", offset: 0, totalBytes: 1, hash: hash), Acknowledgement(chunk: hash, position: 1, duplicate: false),
             PieceReply(complete: false, received: 1), Applied(name: "p", incarnation: "i", version: 0), PipelineListing(pipelines: [], hash: hash),
             PipelineRecord(declaration: declaration, incarnation: "i", phases: .init(scores: true, statistics: true), status: status), Flushed(position: 1),
             AwaitPosition(pipeline: "p", position: 1, timeoutMs: 1), Awaited(state: .absorbed, reason: "", version: 1),
@@ -73,7 +73,8 @@ struct ProtocolPageTests {
             QueryReply(pipeline: "p", version: 1, absorbedChunks: 1, absorbedRows: 1, header: [:]), BlobGet(hash: hash, offset: 0, length: 1),
             BlobPut(hash: hash, kind: .state, offset: 0, totalBytes: 1), RangeReply(totalBytes: 1), Fetch(incarnation: "i", identity: hash, offset: 0, length: 1),
             Heartbeat(worker: "w", lease: lease, step: 1), HeartbeatReply(boot: "b", pipelines: hash, keys: hash), KeyListing(keys: [AuthorisedKey(name: "k", role: .reader, publicKey: key)]), Ready(worker: "w"), Cancel(lease: lease),
-            Drop(incarnation: "i", identity: hash), InventoryReply(verdicts: []), Announce(worker: "w", pipeline: "p", incarnation: "i", chunk: chunk),
+            Drop(incarnation: "i", identity: hash), InventoryReply(verdicts: []), Announce(worker: "w", pipeline: "p", incarnation: "i", items: [.init(chunk, replicas: [])]),
+            AnnounceReply(results: [.taken(at: 1, duplicate: true), .refused(AccrueError(.corrupt, while: "", ""))]), Replica(worker: "w", boot: "b"),
             Inventory(worker: "w", page: 0, last: true, items: [InventoryItem(incarnation: "i", chunk: chunk)]),
             LeaseTask(
                 identity: lease, declaration: declaration, base: hash, work: hash,

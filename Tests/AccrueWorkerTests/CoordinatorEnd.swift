@@ -40,7 +40,7 @@ final class CoordinatorEnd: Sendable {
         var blobs: [ContentHash: Data] = [:]
         var pieces = PieceAssembly(bytesMax: 1 << 30, openBytesMax: 1 << 30)
         /// Refuses announcements, if it says so.
-        var refusesAnnouncement: @Sendable (Announce) -> AccrueError? = { _ in nil }
+        var refusesAnnouncement: @Sendable (Announce.Item) -> AccrueError? = { _ in nil }
         /// Messages that get no answer, as if they had been lost.
         var isDeafTo: Set<Verb> = []
         var verdict: @Sendable (InventoryItem) -> InventoryVerdict = { _ in .located }
@@ -172,7 +172,7 @@ final class CoordinatorEnd: Sendable {
                 }
             }
             return try .reply(id, encoding: InventoryReply(verdicts: verdicts))
-        case .announce: return try .reply(id, encoding: try append(try message.read(Announce.self)))
+        case .announce: return try .reply(id, encoding: append(try message.read(Announce.self)))
         case .ready:
             ready.yield(try message.read(Ready.self).worker)
             return .reply(id)
@@ -203,19 +203,20 @@ final class CoordinatorEnd: Sendable {
         ContentHash(of: Data(state.withLock { $0.pipelines.map { "\($0.declaration.name) \($0.incarnation)" }.joined() }.utf8))
     }
 
-    private func append(_ announce: Announce) throws(AccrueError) -> Acknowledgement {
-        let result = state.withLock { state -> Result<Acknowledgement, AccrueError> in
-            state.announcements += 1
-            if let error = state.refusesAnnouncement(announce) { return .failure(error) }
-            let chunk = announce.chunk
-            state.locations[chunk.identity, default: []].append(announce.worker)
-            if let old = state.log.firstIndex(where: { $0.incarnation == announce.incarnation && $0.chunk.identity == chunk.identity && $0.chunk.key == chunk.key }) {
-                return .success(Acknowledgement(chunk: chunk.identity, position: old + 1, duplicate: true))
+    private func append(_ announce: Announce) -> AnnounceReply {
+        AnnounceReply(results: announce.items.map { item in
+            state.withLock { state -> AnnounceReply.Result in
+                state.announcements += 1
+                if let error = state.refusesAnnouncement(item) { return .refused(error) }
+                let chunk = item.chunk
+                state.locations[chunk.identity, default: []].append(announce.worker)
+                if let old = state.log.firstIndex(where: { $0.incarnation == announce.incarnation && $0.chunk.identity == chunk.identity && $0.chunk.key == chunk.key }) {
+                    return .taken(at: old + 1, duplicate: true)
+                }
+                state.log.append((announce.incarnation, chunk))
+                return .taken(at: state.log.count, duplicate: false)
             }
-            state.log.append((announce.incarnation, chunk))
-            return .success(Acknowledgement(chunk: chunk.identity, position: state.log.count, duplicate: false))
-        }
-        return try result.get()
+        })
     }
 
     private func bulk(_ incoming: Incoming) -> Intake {

@@ -5,7 +5,7 @@ import AccrueWire
 // What changes truth: each pipeline's changes one after the other.
 extension Coordinator {
     mutating func announce(_ announce: Announce, _ asker: Asker, at now: Moment) throws(AccrueError) {
-        let operation = "appending a chunk to pipeline '\(announce.pipeline)'"
+        let operation = "appending chunks to pipeline '\(announce.pipeline)'"
         let name: String
         do { name = try session(announce.worker, asker) } catch {
             // Not `notFound`: a worker gives up the bytes of what is never to be in the log, and this chunk may be in it already.
@@ -14,17 +14,60 @@ extension Coordinator {
         guard let pipeline = pipelines[announce.incarnation], pipeline.name == announce.pipeline else {
             throw AccrueError(.notFound, while: operation, "there is no such pipeline", hint: "see 'accrue pipeline list', or apply it first")
         }
+        guard (1...Limits.pageItemsMax).contains(announce.items.count) else {
+            throw AccrueError(.limitExceeded, while: operation, "\(announce.items.count) chunks in one message; 1 to \(Limits.pageItemsMax) are allowed")
+        }
+        let number = nextNumber()
         let waiting = pipeline.log.waiting.chunks + pipeline.changes.chunksUnderWay
-        let waitingMax = pipeline.declaration.limits?.waitingChunks ?? Limits.waitingChunksMax
-        guard waiting < waitingMax else {
+        let room = max(0, (pipeline.declaration.limits?.waitingChunks ?? Limits.waitingChunksMax) - waiting)
+        var results: [AnnounceReply.Result?] = []
+        var taken: [(announced: AnnouncedChunk, origin: ChangeQueue.Origin)] = []
+        for (index, item) in announce.items.enumerated() {
+            let holders = holders(of: item, with: name)
+            do throws(AccrueError) {
+                try check(holders, pipeline.declaration, isRoom: taken.count < room, while: operation)
+                for worker in holders { sessions[worker]?.told?.insert(.init(incarnation: announce.incarnation, identity: item.chunk.identity)) }
+                taken.append((AnnouncedChunk(item.chunk, workers: holders), .announcement(number: number, item: index)))
+                results.append(nil)
+            } catch { results.append(.refused(error)) }
+        }
+        announcements[number] = Announcement(asker: asker, results: results)
+        if !taken.isEmpty { pipelines[announce.incarnation]?.changes.add(.append(taken)) }
+        answerAnnouncement(number)
+        startChange(announce.incarnation, at: now)
+    }
+
+    /// The workers that hold an announced chunk for certain. A process that was started anew since may have been told to drop what it held.
+    private func holders(of item: Announce.Item, with worker: String) -> [String] {
+        let copies = (item.replicas ?? []).filter { sessions[$0.worker]?.isAlive == true && sessions[$0.worker]?.boot == $0.boot }
+        return Set([worker] + copies.map(\.worker)).sorted()
+    }
+
+    private func check(_ holders: [String], _ declaration: PipelineDeclaration, isRoom: Bool, while operation: String) throws(AccrueError) {
+        guard isRoom else {
             throw AccrueError(
-                .unavailable, while: operation, "\(waiting) chunks wait to be learned; at most \(waitingMax) may",
+                .unavailable, while: operation, "\(declaration.limits?.waitingChunks ?? Limits.waitingChunksMax) chunks wait to be learned, as many as may",
                 hint: "wait, or find out why it does not learn with 'accrue status'", retryAfterMs: 1_000)
         }
-        sessions[name]?.told?.insert(.init(incarnation: announce.incarnation, identity: announce.chunk.identity))
-        pipelines[announce.incarnation]?.changes.add(
-            .append([(AnnouncedChunk(announce.chunk, worker: name), .announcement(asker, worker: name))]))
-        startChange(announce.incarnation, at: now)
+        let replicas = declaration.replicas ?? 1
+        guard holders.count >= replicas else {
+            throw AccrueError(
+                .unavailable, while: operation, "it is with \(holders.count) workers that are alive; the pipeline wants each chunk with \(replicas)",
+                hint: "send it again", retryAfterMs: 1_000)
+        }
+    }
+
+    private mutating func announced(_ result: AnnounceReply.Result, number: Int, item: Int) {
+        announcements[number]?.results[item] = result
+        answerAnnouncement(number)
+    }
+
+    private mutating func answerAnnouncement(_ number: Int) {
+        guard let announcement = announcements[number] else { return }
+        let results = announcement.results.compactMap(\.self)
+        guard results.count == announcement.results.count else { return }
+        announcements[number] = nil
+        reply(announcement.asker, AnnounceReply(results: results))
     }
 
     /// Queues a change that somebody asked for.
@@ -102,7 +145,7 @@ extension Coordinator {
         guard let name = pipelines[incarnation]?.name else { return }
         switch (change, outcome) {
         case (.append(let chunks), .appended(let results)):
-            for (chunk, result) in zip(chunks, results) { appended(chunk.announced.chunk, chunk.origin, result, incarnation, at: now) }
+            for (chunk, result) in zip(chunks, results) { appended(chunk.announced, chunk.origin, result, incarnation, at: now) }
         case (.cut(let asker), .position(let position)):
             pipelines[incarnation]?.append(.cut, at: now)
             if let asker { reply(asker, Flushed(position: position)) }
@@ -146,27 +189,24 @@ extension Coordinator {
         }
     }
 
-    private mutating func appended(_ chunk: LogEntry.Chunk, _ origin: ChangeQueue.Origin, _ result: AppendResult, _ incarnation: String, at now: Moment) {
-        let worker =
-            switch origin {
-            case .announcement(_, let worker), .inventory(_, _, let worker): worker
-            }
+    private mutating func appended(_ announced: AnnouncedChunk, _ origin: ChangeQueue.Origin, _ result: AppendResult, _ incarnation: String, at now: Moment) {
+        let chunk = announced.chunk
         if case .appended = result { pipelines[incarnation]?.append(.chunk(chunk), at: now) }
         let need = pipelines[incarnation]?.need(of: chunk.identity)
-        if case .conflict = result {} else if need != .drop { pipelines[incarnation]?.holders[chunk.identity, default: []].insert(worker) }
+        if case .conflict = result {} else if need != .drop { pipelines[incarnation]?.holders[chunk.identity, default: []].formUnion(announced.workers) }
         switch (origin, result) {
-        case (.announcement(let asker, _), .appended(let position)):
-            reply(asker, Acknowledgement(chunk: chunk.identity, position: position, duplicate: false))
-        case (.announcement(let asker, _), .duplicate(let position)):
-            reply(asker, Acknowledgement(chunk: chunk.identity, position: position, duplicate: true))
-            if need == .drop { tell(worker, .drop, Drop(incarnation: incarnation, identity: chunk.identity)) }
-        case (.announcement(let asker, _), .conflict(let position)):
-            refuse(asker, AccrueError(
+        case (.announcement(let number, let item), .appended(let position)): self.announced(.taken(at: position, duplicate: false), number: number, item: item)
+        case (.announcement(let number, let item), .duplicate(let position)):
+            self.announced(.taken(at: position, duplicate: true), number: number, item: item)
+            if need == .drop { for worker in announced.workers { tell(worker, .drop, Drop(incarnation: incarnation, identity: chunk.identity)) } }
+        case (.announcement(let number, let item), .conflict(let position)):
+            let error = AccrueError(
                 .conflict, while: "appending chunk \(chunk.identity.short)", "the key '\(chunk.key ?? "")' names other content, at position \(position)",
-                hint: "send the same content under the same key, or choose another key"))
-        case (.inventory(let page, let item, _), .appended): verdict(.appended, page: page, item: item)
-        case (.inventory(let page, let item, _), .duplicate): verdict(need ?? .drop, page: page, item: item)
-        case (.inventory(let page, let item, _), .conflict): verdict(.drop, page: page, item: item)
+                hint: "send the same content under the same key, or choose another key")
+            self.announced(.refused(error), number: number, item: item)
+        case (.inventory(let page, let item), .appended): verdict(.appended, page: page, item: item)
+        case (.inventory(let page, let item), .duplicate): verdict(need ?? .drop, page: page, item: item)
+        case (.inventory(let page, let item), .conflict): verdict(.drop, page: page, item: item)
         }
     }
 
@@ -207,9 +247,9 @@ extension Coordinator {
         case .append(let chunks):
             for chunk in chunks {
                 switch chunk.origin {
-                case .announcement(let asker, _): refuse(asker, error)
+                case .announcement(let number, let item): announced(.refused(error), number: number, item: item)
                 // Only what can never be learned may go.
-                case .inventory(let page, let item, _): verdict(error.code == .notFound ? .drop : .keep, page: page, item: item)
+                case .inventory(let page, let item): verdict(error.code == .notFound ? .drop : .keep, page: page, item: item)
                 }
             }
         case .cut(let asker), .setAside(_, _, let asker), .pause(_, let asker): if let asker { refuse(asker, error) }

@@ -91,7 +91,7 @@ extension Coordinator {
             }
             guard let verdict = pipeline.need(of: item.chunk.identity) else {
                 pipelines[item.incarnation]?.changes.add(
-                    .append([(AnnouncedChunk(item.chunk, worker: name), .inventory(page: page, item: index, worker: name))]))
+                    .append([(AnnouncedChunk(item.chunk, workers: [name]), .inventory(page: page, item: index))]))
                 touched.insert(item.incarnation)
                 verdicts.append(nil)
                 continue

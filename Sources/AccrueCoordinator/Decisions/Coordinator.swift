@@ -52,6 +52,7 @@ public struct Coordinator: Sendable {
     var events: EventHistory
     var awaiting: [Asker: Awaiting] = [:]
     var pages: [Int: InventoryPage] = [:]
+    var announcements: [Int: Announcement] = [:]
     var owners: [Int: Owner] = [:]
     private var lastNumber = 0
     private var effects: [CoordinatorEffect] = []

@@ -16,9 +16,10 @@ struct Asker: Hashable, Comparable, Sendable {
 /// Changes of one pipeline's truth that wait their turn: one is with the store at a time, so that each is decided on what the one before left.
 struct ChangeQueue: Sendable {
     enum Origin: Hashable, Sendable {
-        case announcement(Asker, worker: String)
+        /// An item of an announcement.
+        case announcement(number: Int, item: Int)
         /// An item of a page of an inventory.
-        case inventory(page: Int, item: Int, worker: String)
+        case inventory(page: Int, item: Int)
     }
 
     enum Change: Sendable {

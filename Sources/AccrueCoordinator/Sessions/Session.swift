@@ -30,6 +30,12 @@ struct Session: Sendable {
     var status: WorkerStatus { WorkerStatus(name: name, role: role, endpoint: endpoint, alive: isAlive, lease: lease, step: step) }
 }
 
+/// An announcement whose results are not all known yet.
+struct Announcement: Sendable {
+    var asker: Asker
+    var results: [AnnounceReply.Result?]
+}
+
 /// A page of an inventory whose verdicts are not all known yet.
 struct InventoryPage: Sendable {
     var asker: Asker

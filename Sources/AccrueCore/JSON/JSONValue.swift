@@ -26,9 +26,9 @@ public enum JSONValue: Equatable, Hashable, Sendable {
     /// Any Codable value as JSON.
     /// - Throws: `invalidInput` when the value cannot be written as JSON (a number that is not finite).
     public init(encoding value: some Encodable) throws(AccrueError) {
-        let bytes: Data
-        do { bytes = try JSONEncoder().encode(value) } catch { throw AccrueError(.invalidInput, while: "writing JSON", Self.reason(error)) }
-        try self.init(parsing: bytes)
+        let encoder = JSONValueEncoder()
+        do { try value.encode(to: encoder) } catch { throw AccrueError(.invalidInput, while: "writing JSON", Self.reason(error)) }
+        self = encoder.value
     }
 
     /// This value as a Codable type.
@@ -117,12 +117,12 @@ public enum JSONValue: Equatable, Hashable, Sendable {
     /// What a Foundation coding error says, as one sentence with the path of the field.
     public static func reason(_ error: any Error) -> String {
         func path(_ keys: [any CodingKey]) -> String { keys.map(\.stringValue).joined(separator: ".") }
+        func said(_ keys: [any CodingKey], _ problem: String) -> String { keys.isEmpty ? problem : "'\(path(keys))': \(problem)" }
         switch error {
         case DecodingError.keyNotFound(let key, let context): return "'\(path(context.codingPath + [key]))' is missing"
-        case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context),
-            DecodingError.dataCorrupted(let context):
-            let place = path(context.codingPath)
-            return place.isEmpty ? context.debugDescription : "'\(place)': \(context.debugDescription)"
+        case DecodingError.typeMismatch(_, let context), DecodingError.valueNotFound(_, let context), DecodingError.dataCorrupted(let context):
+            return said(context.codingPath, context.debugDescription)
+        case EncodingError.invalidValue(_, let context): return said(context.codingPath, context.debugDescription)
         case let error as AccrueError: return error.problem
         default: return String(describing: error)
         }
@@ -154,6 +154,7 @@ extension JSONValue: Codable {
     }
 
     public func encode(to encoder: any Encoder) throws {
+        if let encoder = encoder as? JSONValueEncoder { return encoder.put(self) }
         var container = encoder.singleValueContainer()
         switch self {
         case .null: try container.encodeNil()

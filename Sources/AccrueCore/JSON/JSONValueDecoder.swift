@@ -58,7 +58,7 @@ extension JSONValueDecoder: SingleValueDecodingContainer {
 }
 
 /// A field's name, or a place in a list.
-private struct PathKey: CodingKey {
+struct JSONPathKey: CodingKey {
     let stringValue: String
     let intValue: Int?
     init(stringValue: String) {
@@ -112,7 +112,7 @@ private struct Unkeyed: UnkeyedDecodingContainer {
     mutating func superDecoder() throws -> any Decoder { try next() }
 
     private mutating func next() throws -> JSONValueDecoder {
-        let path = codingPath + [PathKey(intValue: currentIndex)]
+        let path = codingPath + [JSONPathKey(intValue: currentIndex)]
         guard !isAtEnd else { throw DecodingError.valueNotFound(JSONValue.self, .init(codingPath: path, debugDescription: "the list ends before it")) }
         defer { currentIndex += 1 }
         return JSONValueDecoder(values[currentIndex], at: path)

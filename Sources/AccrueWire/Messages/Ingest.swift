@@ -1,20 +1,47 @@
 public import AccrueCore
 
-/// A worker tells the coordinator of a chunk that is on its disk.
+/// A worker tells the coordinator of chunks of one pipeline that are on its disk.
 public struct Announce: Codable, Hashable, Sendable {
+    public struct Item: Codable, Hashable, Sendable {
+        public var chunk: LogEntry.Chunk
+        /// Where it is on disk too; nil: nowhere.
+        public var replicas: [Replica]?
+        public init(_ chunk: LogEntry.Chunk, replicas: [Replica]? = nil) {
+            self.chunk = chunk
+            self.replicas = replicas
+        }
+    }
+
     public var worker: String
     public var pipeline: String
     public var incarnation: String
-    public var chunk: LogEntry.Chunk
-    public init(worker: String, pipeline: String, incarnation: String, chunk: LogEntry.Chunk) {
+    /// In the order in which they are to enter the log.
+    public var items: [Item]
+    public init(worker: String, pipeline: String, incarnation: String, items: [Item]) {
         self.worker = worker
         self.pipeline = pipeline
         self.incarnation = incarnation
-        self.chunk = chunk
+        self.items = items
     }
 }
 
-/// The answer to an announcement, and to the producer's push.
+/// The answer to an announcement.
+public struct AnnounceReply: Codable, Equatable, Sendable {
+    /// What became of one chunk: where it stands, or why it is not taken.
+    public struct Result: Codable, Equatable, Sendable {
+        public var position: Int?
+        public var duplicate: Bool?
+        public var error: AccrueError?
+
+        public static func taken(at position: Int, duplicate: Bool) -> Result { Result(position: position, duplicate: duplicate) }
+        public static func refused(_ error: AccrueError) -> Result { Result(error: error) }
+    }
+    /// One an item, in order.
+    public var results: [Result]
+    public init(results: [Result]) { self.results = results }
+}
+
+/// The answer to a producer's push.
 public struct Acknowledgement: Codable, Hashable, Sendable {
     public var chunk: ContentHash
     public var position: Int
@@ -49,21 +76,37 @@ public enum InventoryVerdict: String, Codable, Sendable {
     case drop
 }
 
-/// A producer's push. A chunk of more than `Limits.pieceBytesMax` bytes comes in pieces, each with the same key, `totalBytes` and `hash`.
+/// A producer's push, or a worker's `replicate` of one. A chunk of more than `Limits.pieceBytesMax` bytes comes in pieces, each with the same key, `totalBytes` and `hash`.
 public struct Push: Codable, Equatable, Sendable {
     public var pipeline: String
+    /// Of a `replicate`: the pipeline's, as the sender knows it; a producer does not say it.
+    public var incarnation: String?
     public var key: String?
     /// Where this piece starts in the chunk's bytes; nil: the chunk is whole.
     public var offset: Int?
     public var totalBytes: Int?
     /// SHA-256 of the chunk's safetensors bytes; required with pieces.
     public var hash: ContentHash?
-    public init(pipeline: String, key: String? = nil, offset: Int? = nil, totalBytes: Int? = nil, hash: ContentHash? = nil) {
+    public init(
+        pipeline: String, incarnation: String? = nil, key: String? = nil, offset: Int? = nil, totalBytes: Int? = nil, hash: ContentHash? = nil
+    ) {
         self.pipeline = pipeline
+        self.incarnation = incarnation
         self.key = key
         self.offset = offset
         self.totalBytes = totalBytes
         self.hash = hash
+    }
+}
+
+/// The answer to `replicate`: the chunk is on the disk of this worker too, and stays there for the time of an announcement, as long as the process lives.
+public struct Replica: Codable, Hashable, Sendable {
+    public var worker: String
+    /// The nonce of the worker's process.
+    public var boot: String
+    public init(worker: String, boot: String) {
+        self.worker = worker
+        self.boot = boot
     }
 }
 

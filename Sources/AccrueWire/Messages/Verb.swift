@@ -22,7 +22,7 @@ public enum Verb: String, Sendable, CaseIterable {
     case blobPut = "blob.put"
     case blobGet = "blob.get"
     // ingest.
-    case push, fetch
+    case push, replicate, fetch
     // query.
     case query
     // events: published hints.

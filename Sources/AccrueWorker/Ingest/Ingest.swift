@@ -14,34 +14,42 @@ final class Ingest: Sendable {
     static let fetchesMax = 1_024
 
     /// A request that was not answered yet; the same sent again meanwhile is not done twice.
-    private struct Request: Hashable, Sendable {
+    struct Request: Hashable, Sendable {
         var peer: Peer
         var id: String
+        /// Another worker's copy of what it was pushed: to be kept, and announced by that worker.
+        var isReplica = false
     }
 
-    private let worker: String
-    private let spool: Spool
-    private let pipelines: KnownPipelines
-    private let control: Requester
+    let worker: String
+    let boot: String
+    let spool: Spool
+    let pipelines: KnownPipelines
+    let announcer: Announcer
+    let replication: Replication
     private let damaged: @Sendable (SpoolKey, AccrueError) -> Void
     private let send: @Sendable (Message, Peer) -> Void
     private let checking = WorkThreads("ingest")
     private let reading = WorkThreads("fetch")
     private let admission = Admission(countMax: requestsMax, bytesMax: bytesMax)
+    /// Apart from the pushes: two workers full of pushes that wait for each other's replicas would wait for ever.
+    private let replicaAdmission = Admission(countMax: requestsMax, bytesMax: bytesMax)
     /// Bytes of each request.
     private let underWay = Mutex<[Request: Int]>([:])
     private let pieces = Mutex(PieceAssembly(bytesMax: Limits.chunkBytesMax, openBytesMax: 2 * Limits.chunkBytesMax, patienceMs: 15_000))
 
     /// - Parameter damaged: told of a chunk that the spool does not give as it was pushed.
     init(
-        worker: String, spool: Spool, pipelines: KnownPipelines, control: Requester, damaged: @escaping @Sendable (SpoolKey, AccrueError) -> Void,
-        send: @escaping @Sendable (Message, Peer) -> Void
+        worker: String, boot: String, spool: Spool, pipelines: KnownPipelines, control: Requester, replication: Replication,
+        damaged: @escaping @Sendable (SpoolKey, AccrueError) -> Void, send: @escaping @Sendable (Message, Peer) -> Void
     ) {
         self.damaged = damaged
         self.worker = worker
+        self.boot = boot
         self.spool = spool
         self.pipelines = pipelines
-        self.control = control
+        announcer = Announcer(worker: worker, control: control)
+        self.replication = replication
         self.send = send
     }
 
@@ -50,16 +58,16 @@ final class Ingest: Sendable {
         guard let peer = incoming.peer else { return .taken }
         let message = incoming.message
         switch message.known {
-        case .push:
+        case .push, .replicate:
             guard let id = message.id else {
-                let error = AccrueError(.invalidInput, while: "taking a push", "the header has no 'id'", hint: "see ops/PROTOCOL.md")
+                let error = AccrueError(.invalidInput, while: "taking a \(message.verb)", "the header has no 'id'", hint: "see ops/PROTOCOL.md")
                 send(.refuse(nil, error), peer)
                 return .taken
             }
-            let request = Request(peer: peer, id: id)
+            let request = Request(peer: peer, id: id, isReplica: message.known == .replicate)
             let bytes = message.payload.reduce(0) { $0 + $1.count }
             if underWay.withLock({ $0[request] != nil }) { return .taken }
-            guard admission.enter(bytes: bytes) else { return .busy }
+            guard admission(of: request).enter(bytes: bytes) else { return .busy }
             underWay.withLock { $0[request] = bytes }
             checking.submit { [weak self] in self?.push(message, request, isCurrent: false) }
             return .taken
@@ -69,21 +77,27 @@ final class Ingest: Sendable {
             return .taken
         default:
             let error = AccrueError(
-                .invalidInput, while: "taking '\(message.verb)'", "an ingest socket understands push and fetch", hint: "send it to the coordinator's control socket")
+                .invalidInput, while: "taking '\(message.verb)'", "an ingest socket understands push, replicate and fetch", hint: "send it to the coordinator's control socket")
             send(.refuse(message.id, error), peer)
             return .taken
         }
     }
 
     /// Refuses pushes from now on, and returns when those under way are answered, or after a while.
-    func close(patienceMs: Int) async { await admission.close(patienceMs: patienceMs) }
-
-    private func answer(_ request: Request, _ message: Message) {
-        send(message, request.peer)
-        if let bytes = underWay.withLock({ $0.removeValue(forKey: request) }) { admission.leave(bytes: bytes) }
+    func close(patienceMs: Int) async {
+        async let replicas: Void = replicaAdmission.close(patienceMs: patienceMs)
+        await admission.close(patienceMs: patienceMs)
+        await replicas
     }
 
-    private func refuse(_ request: Request, _ error: AccrueError) { answer(request, .refuse(request.id, error)) }
+    private func admission(of request: Request) -> Admission { request.isReplica ? replicaAdmission : admission }
+
+    func answer(_ request: Request, _ message: Message) {
+        send(message, request.peer)
+        if let bytes = underWay.withLock({ $0.removeValue(forKey: request) }) { admission(of: request).leave(bytes: bytes) }
+    }
+
+    func refuse(_ request: Request, _ error: AccrueError) { answer(request, .refuse(request.id, error)) }
 }
 
 // Pushes.
@@ -97,7 +111,7 @@ extension Ingest {
                 throw AccrueError(
                     .limitExceeded, while: operation, "the key has \(key.utf8.count) bytes; 1 to \(Limits.keyBytesMax) are allowed", hint: "choose a shorter key, or none")
             }
-            guard let pipeline = pipelines[push.pipeline] else {
+            guard let pipeline = pipelines[push.pipeline], !request.isReplica || push.incarnation == pipeline.incarnation else {
                 guard !isCurrent else {
                     throw AccrueError(.notFound, while: operation, "there is no such pipeline", hint: "see 'accrue pipeline list', or apply it first")
                 }
@@ -110,7 +124,7 @@ extension Ingest {
             guard let bytes = try whole(push, message, request) else { return }
             do {
                 let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: operation)
-                store(chunk, bytes, pipeline, request)
+                store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash, pipeline: pipeline, request: request))
             } catch {
                 // A pipeline deleted and made anew may have another schema than the one known here.
                 guard !isCurrent else { throw error }
@@ -125,8 +139,8 @@ extension Ingest {
 
     private func again(_ bytes: Data, _ push: Push, _ pipeline: PipelineRecord, _ request: Request) {
         do throws(AccrueError) {
-            let operation = "taking a chunk of pipeline '\(push.pipeline)'"
-            store(try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: operation), bytes, pipeline, request)
+            let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: "taking a chunk of pipeline '\(push.pipeline)'")
+            store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash, pipeline: pipeline, request: request))
         } catch { refuse(request, error) }
     }
 
@@ -151,7 +165,7 @@ extension Ingest {
         case .whole(let bytes):
             // From here on the whole is under way, not this piece alone.
             let piece = underWay.withLock { $0.updateValue(bytes.count, forKey: request) } ?? 0
-            admission.grow(by: bytes.count - piece)
+            admission(of: request).grow(by: bytes.count - piece)
             return bytes
         case .partial(let received):
             answer(request, try .reply(message.id, encoding: PieceReply(complete: false, received: received)))
@@ -166,68 +180,6 @@ extension Ingest {
         }
         let rows = try Rows(tensors, schema: schema, while: operation)
         return LogEntry.Chunk(identity: rows.identity, key: key, rows: rows.count, bytes: bytes.count)
-    }
-
-    private func store(_ chunk: LogEntry.Chunk, _ bytes: Data, _ pipeline: PipelineRecord, _ request: Request) {
-        let key = SpoolKey(incarnation: pipeline.incarnation, identity: chunk.identity)
-        // From here until the answer the bytes must not go, whatever was decided about an earlier push of them.
-        spool.pin(key)
-        spool.append(chunk, incarnation: pipeline.incarnation, bytes: bytes) { [weak self] result in
-            guard let self else { return }
-            switch result {
-            case .success(let stored): announce(chunk, key, pipeline, request, isNew: stored == .written)
-            case .failure(let error):
-                spool.unpin(key)
-                refuse(request, error)
-            }
-        }
-    }
-
-    /// - Parameter isNew: this push is what brought the chunk to the disk.
-    private func announce(_ chunk: LogEntry.Chunk, _ key: SpoolKey, _ pipeline: PipelineRecord, _ request: Request, isNew: Bool) {
-        let announce = Announce(worker: worker, pipeline: pipeline.declaration.name, incarnation: pipeline.incarnation, chunk: chunk)
-        let message: Message
-        do { message = try Message(.announce, encoding: announce) } catch {
-            spool.unpin(key)
-            return refuse(request, error)
-        }
-        // Not patient: the coordinator's "busy" is the producer's to obey.
-        control.request(message, timeoutMs: 10_000, patient: false) { [weak self] result in
-            guard let self else { return }
-            do throws(AccrueError) {
-                let acknowledgement = try result.get().read(Acknowledgement.self)
-                spool.markKnown(key)
-                spool.unpin(key)
-                answer(request, try .reply(request.id, encoding: acknowledgement))
-            } catch {
-                spool.unpin(key)
-                switch error.code {
-                case .notFound: refuseUnknown(request, error, pipeline)
-                case .conflict, .invalidInput, .limitExceeded:
-                    // Never to be in the log; what was kept for it would come back with the next inventory. What was here before this push may be in
-                    // the log by an earlier one, acknowledged to somebody: only the coordinator says when that may go.
-                    if isNew { spool.drop(key, onlyUnknown: true) }
-                    refuse(request, error)
-                default: refuse(request, error)
-                }
-            }
-        }
-    }
-}
-
-extension Ingest {
-    /// The coordinator does not know the incarnation, because the pipeline is gone or was made anew since this worker last heard; or it does not know
-    /// this worker, because it was started anew just now. The chunk stays: the next inventory tells.
-    private func refuseUnknown(_ request: Request, _ error: AccrueError, _ old: PipelineRecord) {
-        let name = old.declaration.name
-        pipelines.refresh { [weak self] failure in
-            guard let self else { return }
-            if let failure { return refuse(request, failure) }
-            guard let now = pipelines[name] else { return refuse(request, error) }
-            let problem = now.incarnation == old.incarnation ? "this worker is just joining the coordinator" : "the pipeline was deleted and made anew just now"
-            let retry = AccrueError(.unavailable, while: "taking a chunk of pipeline '\(name)'", problem, hint: "send it again", retryAfterMs: 300)
-            refuse(request, retry)
-        }
     }
 }
 

@@ -7,31 +7,25 @@ import Synchronization
 final class LeaseGathering: Sendable {
     /// Blobs kept, in bytes; rows kept, in bytes.
     static let cacheBytesMax = 256 << 20
-    private static let peersMax = 64
 
     private let spool: Spool
-    private let loop: SocketLoop
+    private let peers: PeerRequesters
     private let bulk: @Sendable () throws(AccrueError) -> Requester
     private let threads: WorkThreads
     private let damaged: @Sendable (SpoolKey, AccrueError) -> Void
     private let blobs = RecentlyUsed<ContentHash, Data>(costMax: cacheBytesMax)
     private let chunks = RecentlyUsed<SpoolKey, Rows>(costMax: cacheBytesMax)
-    private struct Peers {
-        var requesters: [String: Requester] = [:]
-        var number = 0
-    }
-    private let peers = Mutex(Peers())
 
     /// - Parameters:
     ///   - threads: where bytes are decoded and checked.
     ///   - damaged: told of a chunk that the own spool does not give as it was pushed.
     init(
-        spool: Spool, loop: SocketLoop, threads: WorkThreads, damaged: @escaping @Sendable (SpoolKey, AccrueError) -> Void,
+        spool: Spool, peers: PeerRequesters, threads: WorkThreads, damaged: @escaping @Sendable (SpoolKey, AccrueError) -> Void,
         bulk: @escaping @Sendable () throws(AccrueError) -> Requester
     ) {
         self.damaged = damaged
         self.spool = spool
-        self.loop = loop
+        self.peers = peers
         self.threads = threads
         self.bulk = bulk
     }
@@ -95,10 +89,10 @@ final class LeaseGathering: Sendable {
         }
         for endpoint in task.locations[range.identity.hex] ?? [] {
             do {
-                return try await take(try await peer(endpoint).fetchChunk(range.identity, incarnation: key.incarnation, timeoutMs: 10_000, progress: progress))
+                return try await take(try await peers.requester(to: endpoint).fetchChunk(range.identity, incarnation: key.incarnation, timeoutMs: 10_000, progress: progress))
             } catch {
                 last = error
-                if error.code == .unavailable { peers.withLock { _ = $0.requesters.removeValue(forKey: endpoint) } }
+                if error.code == .unavailable { peers.forget(endpoint) }
             }
         }
         last.position = range.position
@@ -114,17 +108,5 @@ final class LeaseGathering: Sendable {
             }
             return .success(rows)
         } catch { return .failure(error) }
-    }
-
-    private func peer(_ endpoint: String) throws(AccrueError) -> Requester {
-        if let known = peers.withLock({ $0.requesters[endpoint] }) { return known }
-        let number = peers.withLock { peers in
-            if peers.requesters.count >= Self.peersMax { peers.requesters = [:] }
-            peers.number += 1
-            return peers.number
-        }
-        let requester = try Requester(loop, name: "peer-\(number)", to: endpoint, traffic: .bulk)
-        peers.withLock { $0.requesters[endpoint] = requester }
-        return requester
     }
 }

@@ -51,7 +51,9 @@ public struct WorkerService: Sendable {
         try settings.prepareSocket()
         let inbox = Inbox()
         let bound = try loop.bind("ingest", at: settings.listen, traffic: .bulk, security: membership.security) { inbox.ingest($0) }
-        let hello = Hello(role: .worker, name: name, boot: UUID().uuidString, endpoint: settings.advertised(bound: bound))
+        let endpoint = settings.advertised(bound: bound)
+        let boot = UUID().uuidString
+        let hello = Hello(role: .worker, name: name, boot: boot, endpoint: endpoint)
         let link = try CoordinatorLink(membership, hello: hello, silenceMs: settings.silenceMs, report: report) { inbox.unasked($0) }
         let control = link.control
         let pipelines = KnownPipelines(from: control)
@@ -62,11 +64,15 @@ public struct WorkerService: Sendable {
             // The inventory that follows tells the coordinator.
             link.join()
         }
-        let ingest = Ingest(worker: name, spool: spool, pipelines: pipelines, control: control, damaged: damaged) { message, peer in
+        let peers = PeerRequesters(loop)
+        let replication = Replication(ownEndpoint: endpoint, control: control, peers: peers)
+        let ingest = Ingest(
+            worker: name, boot: boot, spool: spool, pipelines: pipelines, control: control, replication: replication, damaged: damaged
+        ) { message, peer in
             try? loop.send(message, on: "ingest", to: peer)
         }
         let learning = WorkThreads("learning", priority: .yielding, begin: beginThread)
-        let gathering = LeaseGathering(spool: spool, loop: loop, threads: learning, damaged: damaged) { () throws(AccrueError) in try link.bulk() }
+        let gathering = LeaseGathering(spool: spool, peers: peers, threads: learning, damaged: damaged) { () throws(AccrueError) in try link.bulk() }
         let learner = Learner(worker: name, catalog: catalog, control: control, gathering: gathering, threads: learning, report: report)
         inbox.open(ingest: ingest, learner: learner, spool: spool)
         let inventory = InventoryReport(worker: name, spool: spool, control: control)

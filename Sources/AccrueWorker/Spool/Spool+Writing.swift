@@ -69,11 +69,8 @@ extension Spool {
     private func place(_ append: Append, in segment: SpoolSegment) throws(AccrueError) -> Placed {
         let head = try append.record.head(payloadBytes: append.payload.count)
         let start = SpoolRecord.aligned(try segment.byteCount())
-        let bytes = head.count + SpoolRecord.aligned(append.payload.count)
-        var isWritten = try segment.write(head, at: start)
-        if isWritten { isWritten = try segment.write(append.payload, at: start + head.count) }
-        if isWritten { isWritten = try segment.extend(to: start + bytes) }
-        guard isWritten else {
+        let padding = Data(count: SpoolRecord.aligned(append.payload.count) - append.payload.count)
+        guard try segment.write([head, append.payload, padding], at: start) else {
             try segment.truncate(to: start)
             return .full(full(append, String(cString: strerror(ENOSPC))))
         }

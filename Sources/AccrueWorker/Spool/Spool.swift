@@ -109,9 +109,10 @@ public final class Spool: Sendable {
     deinit { wake.signal() }
 
     /// Stores a chunk; `completion` is called on the spool's thread when it is durable, or cannot be stored.
-    public func append(_ chunk: LogEntry.Chunk, incarnation: String, bytes: Data, completion: @escaping Completion) {
+    /// - Parameter hash: the bytes' SHA-256, when it is known.
+    public func append(_ chunk: LogEntry.Chunk, incarnation: String, bytes: Data, hash: ContentHash? = nil, completion: @escaping Completion) {
         let append = Append(
-            record: SpoolRecord(incarnation: incarnation, chunk: chunk, checksum: ContentHash(of: bytes)), payload: bytes, completion: completion)
+            record: SpoolRecord(incarnation: incarnation, chunk: chunk, checksum: hash ?? ContentHash(of: bytes)), payload: bytes, completion: completion)
         let isStopped = shared.withLock { shared in
             if !shared.isStopped { shared.waiting.append(append) }
             return shared.isStopped

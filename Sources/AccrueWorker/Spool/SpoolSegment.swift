@@ -78,31 +78,33 @@ final class SpoolSegment: Sendable {
         return done == count ? bytes : bytes.prefix(done)
     }
 
+    /// Writes parts one behind the other.
     /// - Returns: false when there is no room; what was written of it stays.
     /// - Throws: `unavailable` when the disk fails.
-    func write(_ bytes: Data, at offset: Int) throws(AccrueError) -> Bool {
+    func write(_ parts: [Data], at offset: Int) throws(AccrueError) -> Bool {
+        let count = parts.reduce(0) { $0 + $1.count }
         var done = 0
-        while done < bytes.count {
-            let here = done
-            let put = bytes.withUnsafeBytes { pwrite(file, $0.baseAddress.map { $0 + here }, bytes.count - here, off_t(offset + here)) }
+        while done < count {
+            let put = Self.put(parts, skipping: done, into: file, at: offset + done)
             if put < 0, errno == EINTR { continue }
             guard put > 0 else {
                 if put == 0 || Self.isFull(errno) { return false }
-                throw Self.error("writing \(bytes.count) bytes to \(path)")
+                throw Self.error("writing \(count) bytes to \(path)")
             }
             done += put
         }
         return true
     }
 
-    /// Zeros up to a size.
-    /// - Returns: false when there is no room.
-    func extend(to count: Int) throws(AccrueError) -> Bool {
-        guard ftruncate(file, off_t(count)) == 0 else {
-            if Self.isFull(errno) { return false }
-            throw Self.error("extending \(path) to \(count) bytes")
+    /// One `pwritev` of what is behind the bytes that are skipped.
+    private static func put(_ parts: [Data], skipping skipped: Int, into file: Int32, at offset: Int, _ vectors: [iovec] = []) -> Int {
+        guard let part = parts.first else { return pwritev(file, vectors, Int32(vectors.count), off_t(offset)) }
+        let rest = Array(parts.dropFirst())
+        guard skipped < part.count else { return put(rest, skipping: skipped - part.count, into: file, at: offset, vectors) }
+        return part.withUnsafeBytes { bytes in
+            let vector = iovec(iov_base: UnsafeMutableRawPointer(mutating: bytes.baseAddress?.advanced(by: skipped)), iov_len: bytes.count - skipped)
+            return put(rest, skipping: 0, into: file, at: offset, vectors + [vector])
         }
-        return true
     }
 
     /// - Throws: `unavailable`; what the disk holds is unknown then.

@@ -5,7 +5,7 @@ import ArgumentParser
 
 /// `accrue bench …`
 struct BenchCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "bench", abstract: "Measure what people wait for.", subcommands: [Query.self, Swap.self])
+    static let configuration = CommandConfiguration(commandName: "bench", abstract: "Measure what people wait for.", subcommands: [Query.self, Ingest.self, Swap.self])
 
     /// `accrue bench query NAME VERB …`
     struct Query: AsyncParsableCommand {

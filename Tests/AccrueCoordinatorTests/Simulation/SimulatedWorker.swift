@@ -99,13 +99,19 @@ final class WorkerProcess {
         case .reply, .refuse:
             if control.receive(message) || bulk.receive(message) { return }
             for peer in peers.keys.sorted() where peers[peer]?.receive(message) == true { return }
-        case .push: push(message, from)
+        case .push, .replicate: push(message, from)
         case .fetch: fetch(message, from)
         case .lease: if let task: LeaseTask = try? message.read() { offer(task) }
         case .cancel: if let cancel: Cancel = try? message.read() { self.cancel(cancel.lease) }
         case .drop: if let drop: Drop = try? message.read() { self.drop(SpoolPlace(incarnation: drop.incarnation, identity: drop.identity)) }
         default: world.violated("\(name) was sent '\(message.verb)'")
         }
+    }
+
+    func requests(to peer: String) -> Requests {
+        let known = peers[peer] ?? Requests(world, from: name, to: peer, nonce: boot)
+        peers[peer] = known
+        return known
     }
 
     func later(_ ms: Int, _ action: @escaping () -> Void) {

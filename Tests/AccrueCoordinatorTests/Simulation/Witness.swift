@@ -27,6 +27,8 @@ final class Witness {
     /// How often the method itself refused a position of an incarnation.
     private var methodErrors: [String: [Int: Int]] = [:]
     private(set) var versionCount = 0
+    /// Chunks that were committed with more than one holder.
+    private(set) var replicas = 0
 
     init(_ world: World) { self.world = world }
 
@@ -39,7 +41,11 @@ final class Witness {
         }
         switch (change, outcome) {
         case (.append(let chunks, let incarnation), .appended(let results)):
-            for (chunk, result) in zip(chunks, results) { if case .appended(let position) = result { append(.chunk(chunk.chunk), at: position, incarnation) } }
+            for (chunk, result) in zip(chunks, results) {
+                guard case .appended(let position) = result else { continue }
+                append(.chunk(chunk.chunk), at: position, incarnation)
+                if chunk.workers.count > 1 { replicated(chunk, incarnation) }
+            }
         case (.appendEntry(let kind, let incarnation), .position(let position)):
             append(kind, at: position, incarnation)
             if case .setAside(let positions, let reason) = kind, reason != "by a person" { confirmed(positions, incarnation) }
@@ -63,6 +69,15 @@ final class Witness {
         guard let log = logs[incarnation], log.indices.contains(acknowledgement.position - 1), case .chunk(let there) = log[acknowledgement.position - 1].kind,
             there.identity == chunk.identity, there.key == chunk.key, acknowledgement.chunk == chunk.identity
         else { return world.violated("chunk \(chunk.identity.short) is acknowledged at \(acknowledgement.position), and the committed log does not have it there") }
+    }
+
+    /// Who is named as a holder when a replicated chunk is committed has it on disk.
+    private func replicated(_ announced: AnnouncedChunk, _ incarnation: String) {
+        let place = SpoolPlace(incarnation: incarnation, identity: announced.chunk.identity)
+        for worker in world.workers where announced.workers.contains(worker.name) && worker.spool[place] == nil {
+            world.violated("chunk \(place.identity.short) is committed as held by \(worker.name), whose spool does not have it")
+        }
+        replicas += 1
     }
 
     func methodFailed(_ task: LeaseTask) {

@@ -94,10 +94,8 @@ extension WorkerProcess {
         guard let peer = left.first else {
             return failed(lease, .environment, AccrueError(.unavailable, while: "gathering rows", "nobody gives chunk \(range.identity.short)", position: range.position))
         }
-        let requests = peers[peer] ?? Requests(world, from: name, to: peer, nonce: boot)
-        peers[peer] = requests
         guard let message = try? Message(.fetch, encoding: Fetch(incarnation: incarnation, identity: range.identity, offset: 0, length: 1)) else { return }
-        requests.ask(message, timeoutMs: 4_000) { [weak self] result in
+        requests(to: peer).ask(message, timeoutMs: 4_000) { [weak self] result in
             guard let self else { return }
             going(lease) {
                 switch result {

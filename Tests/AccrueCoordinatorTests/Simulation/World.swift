@@ -67,9 +67,12 @@ final class World {
     }
 
     private func declare() throws {
+        // Dice of their own: a seed's other choices are what they were before there were replicas.
+        var replicaDice = Dice(seed: UInt64(seed) + 1_000_000)
         for number in 1...(kind == .ordered ? 1 : dice.number(1...2)) {
             var pipeline = HashChain.pipeline(
                 name: "p\(number)", seed: UInt64(dice.number(0...1_000)), chunks: dice.number(1...4), shards: dice.number(1...3), sweeps: dice.number(1...2))
+            if workers.count > 1, replicaDice.chance(0.3) { pipeline.replicas = 2 }
             if kind == .free, dice.chance(0.3) { pipeline.round.linger = Double(dice.number(1...4)) }
             pipelines.append(pipeline)
         }

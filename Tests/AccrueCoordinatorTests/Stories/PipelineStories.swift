@@ -37,20 +37,40 @@ struct PipelineStories {
     func committedFirst() throws {
         var (scene, incarnation) = try Self.scene()
         scene.isSlow = true
-        let id = try scene.say(.announce, Announce(worker: "a", pipeline: "chain", incarnation: incarnation, chunk: Scene.chunk("one")), from: "a")
+        let id = try scene.say(.announce, Announce(worker: "a", pipeline: "chain", incarnation: incarnation, items: [.init(Scene.chunk("one"))]), from: "a")
         #expect(!scene.isAnswered(id))
         #expect(try scene.status().position == 0)
         scene.store()
-        #expect(try scene.answer(id, as: Acknowledgement.self).position == 1)
+        #expect(try scene.acknowledgement(id, "one").position == 1)
     }
 
     @Test("a worker that is not joined is told to come again, and one that announces for a pipeline that is gone that it is gone")
     func strangers() throws {
         var (scene, incarnation) = try Self.scene()
-        let stranger = Announce(worker: "b", pipeline: "chain", incarnation: incarnation, chunk: Scene.chunk("one"))
+        let stranger = Announce(worker: "b", pipeline: "chain", incarnation: incarnation, items: [.init(Scene.chunk("one"))])
         #expect(try scene.refused(.announce, stranger, from: "b") == .unavailable)
-        let gone = Announce(worker: "a", pipeline: "chain", incarnation: "gone", chunk: Scene.chunk("one"))
+        let gone = Announce(worker: "a", pipeline: "chain", incarnation: "gone", items: [.init(Scene.chunk("one"))])
         #expect(try scene.refused(.announce, gone, from: "a") == .notFound)
+    }
+
+    @Test("with two replicas wanted, a chunk enters the log when two workers that are alive hold it, and both may give it up when it is absorbed")
+    func replicas() throws {
+        var (scene, incarnation) = try Self.scene(HashChain.pipeline(chunks: 1, replicas: 2))
+        func announce(_ replicas: [Replica]?) -> Announce {
+            Announce(worker: "a", pipeline: "chain", incarnation: incarnation, items: [.init(Scene.chunk("one"), replicas: replicas)])
+        }
+        func b(_ boot: String) -> Replica { Replica(worker: "b", boot: boot) }
+        func code(_ announce: Announce) throws -> AccrueError.Code? { try scene.ask(.announce, announce, as: AnnounceReply.self, from: "a").results.first?.error?.code }
+        for replicas in [nil, [], [Replica(worker: "a", boot: "1")], [b("1")]] {
+            #expect(try code(announce(replicas)) == .unavailable)
+        }
+        try scene.join("b", boot: "2")
+        #expect(try code(announce([b("1")])) == .unavailable)
+        #expect(try scene.status().position == 0)
+        #expect(try scene.ask(.announce, announce([b("2")]), as: AnnounceReply.self, from: "a").results == [.taken(at: 1, duplicate: false)])
+        while try scene.status().version == 0 { for worker in ["a", "b"] where scene.lease(worker) != nil { try scene.finish(worker) } }
+        #expect(try scene.status().version == 1)
+        for worker in ["a", "b"] { #expect(scene.told(worker, .drop, as: Drop.self).map(\.identity) == [Scene.chunk("one").identity]) }
     }
 
     @Test("with too many chunks waiting, pushes are told to come later")
@@ -60,8 +80,22 @@ struct PipelineStories {
         let stored = StoredPipeline.test(HashChain.pipeline(chunks: 2))
         var scene = Scene(recovered: [RecoveredPipeline(stored: stored, entries: entries, versions: [.first], holders: [:])])
         try scene.join("a")
-        let id = try scene.say(.announce, Announce(worker: "a", pipeline: "chain", incarnation: "i", chunk: Scene.chunk("new")), from: "a")
-        #expect(scene.refusal(id) == .unavailable)
+        let id = try scene.say(.announce, Announce(worker: "a", pipeline: "chain", incarnation: "i", items: [.init(Scene.chunk("new"))]), from: "a")
+        #expect(try scene.answer(id, as: AnnounceReply.self).results.map(\.error?.code) == [.unavailable])
+    }
+
+    @Test("chunks announced together enter the log in their order, each with its own result")
+    func together() throws {
+        var limited = HashChain.pipeline(chunks: 10)
+        limited.limits = .init(waitingChunks: 4)
+        var (scene, incarnation) = try Self.scene(limited)
+        try scene.push("one", key: "k", incarnation)
+        let chunks = [Scene.chunk("two"), Scene.chunk("other", key: "k"), Scene.chunk("one", key: "k"), Scene.chunk("two"), Scene.chunk("three")]
+        let announce = Announce(worker: "a", pipeline: "chain", incarnation: incarnation, items: chunks.map { .init($0) })
+        let results = try scene.ask(.announce, announce, as: AnnounceReply.self, from: "a").results
+        #expect(results.map(\.position) == [2, nil, 1, nil, nil] && results.map(\.error?.code) == [nil, .conflict, nil, .unavailable, .unavailable])
+        #expect(results[2].duplicate == true)
+        #expect(try scene.refused(.announce, Announce(worker: "a", pipeline: "chain", incarnation: incarnation, items: []), from: "a") == .limitExceeded)
     }
 
     @Test("a chunk that is absorbed already is acknowledged as a duplicate, and its bytes may go")
@@ -230,10 +264,11 @@ struct PipelineStories {
         let wait = try scene.say(.await, AwaitPosition(pipeline: "chain", position: 1, timeoutMs: 60_000))
         scene.isSlow = true
         let deleted = try scene.say(.pipelineDelete, PipelineName(pipeline: "chain"))
-        let behind = try scene.say(.announce, Announce(worker: "a", pipeline: "chain", incarnation: incarnation, chunk: Scene.chunk("two")), from: "a")
+        let behind = try scene.say(.announce, Announce(worker: "a", pipeline: "chain", incarnation: incarnation, items: [.init(Scene.chunk("two"))]), from: "a")
         scene.store()
         #expect(scene.isAnswered(deleted) && scene.refusal(deleted) == nil)
-        #expect(scene.refusal(wait) == .notFound && scene.refusal(behind) == .notFound)
+        #expect(scene.refusal(wait) == .notFound)
+        #expect(try scene.answer(behind, as: AnnounceReply.self).results.map(\.error?.code) == [.notFound])
         #expect(scene.told("a", .cancel, as: Cancel.self).last?.lease == lease)
         #expect(scene.told("a", .drop, as: Drop.self).map(\.identity) == [Scene.chunk("one").identity])
         #expect(scene.coordinator.status.pipelines.isEmpty)

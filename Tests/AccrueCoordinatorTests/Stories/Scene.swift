@@ -176,7 +176,15 @@ struct Scene {
     /// A worker announces a chunk.
     @discardableResult
     mutating func push(_ name: String, key: String? = nil, to worker: String = "a", _ incarnation: String, pipeline: String = "chain") throws -> Acknowledgement {
-        try ask(.announce, Announce(worker: worker, pipeline: pipeline, incarnation: incarnation, chunk: Self.chunk(name, key: key)), from: worker)
+        let id = try say(.announce, Announce(worker: worker, pipeline: pipeline, incarnation: incarnation, items: [.init(Self.chunk(name, key: key))]), from: worker)
+        return try acknowledgement(id, name)
+    }
+
+    /// What an announcement of one chunk came to.
+    func acknowledgement(_ id: String, _ name: String) throws -> Acknowledgement {
+        let result = try #require(try answer(id, as: AnnounceReply.self).results.first)
+        if let error = result.error { throw error }
+        return Acknowledgement(chunk: Self.chunk(name).identity, position: try #require(result.position), duplicate: result.duplicate ?? false)
     }
 
     func status(_ name: String = "chain") throws -> PipelineStatus { try #require(coordinator.status.pipelines.first { $0.name == name }) }
