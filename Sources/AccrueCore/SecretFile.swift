@@ -40,7 +40,7 @@ public enum SecretFile {
             let mode = String(information.st_mode & 0o777, radix: 8)
             throw AccrueError(.unauthorised, while: operation, "\(path) has mode \(mode): other users can read the secret in it", hint: "chmod 600 \(path)")
         }
-        return FileHandle(fileDescriptor: file, closeOnDealloc: false).readDataToEndOfFile()
+        return FileHandle(fileDescriptor: file, closeOnDealloc: false).allBytes()
     }
 
     private static let bytesMax = 16 << 20

@@ -51,8 +51,8 @@ enum EngineProgram {
         process.standardError = errors
         do { try process.run() } catch { throw AccrueError(.unavailable, while: operation, "\(error)", hint: "check that accrue-engine runs on this machine") }
         // What is asked for here fits a pipe's buffer, so reading one after the other cannot block it.
-        let printed = output.fileHandleForReading.readDataToEndOfFile()
-        let complaint = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+        let printed = output.fileHandleForReading.allBytes()
+        let complaint = String(decoding: errors.fileHandleForReading.allBytes(), as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
         process.waitUntilExit()
         guard process.terminationReason == .exit, process.terminationStatus == 0 else {
             throw AccrueError(.engine, while: operation, complaint.isEmpty ? "it failed" : complaint, hint: "run it by hand; its libraries may be missing")

@@ -14,7 +14,11 @@ final class Cluster: Sendable {
     private let loop: SocketLoop
     let control: Requester
 
-    init(method: HashChain = HashChain()) throws {
+    private let silenceMs: Int
+
+    /// - Parameter silenceMs: after which a worker counts as gone; no worker does by being slow, unless said otherwise.
+    init(method: HashChain = HashChain(), silenceMs: Int = Waiting.answerMs) throws {
+        self.silenceMs = silenceMs
         home = "/tmp/accrue-c-\(UUID().uuidString.prefix(8))"
         self.method = method
         loop = try SocketLoop()
@@ -40,7 +44,7 @@ final class Cluster: Sendable {
     /// Runs a coordinator until `body` returns.
     func withCoordinator<Value: Sendable>(_ body: @Sendable () async throws -> Value) async throws -> Value {
         var settings = try CoordinatorSettings(home: home)
-        settings.timing.silenceMs = Waiting.answerMs
+        settings.timing.silenceMs = silenceMs
         let service = CoordinatorService(settings, report: { _ in }) { Issue.record("the coordinator ended: \($0)") }
         return try await Running.during({ end throws(AccrueError) in try await service.run(ready: { _ in }, until: end) }, body)
     }
@@ -49,14 +53,14 @@ final class Cluster: Sendable {
         guard let name = names.first else { return try await body() }
         let catalog = catalog
         var settings = try MemberSettings.worker(coordinator: control.endpoint, home: "\(home)/\(name)", name: name)
-        settings.silenceMs = Waiting.answerMs
+        settings.silenceMs = silenceMs
         let service = WorkerService(settings, catalog: catalog, report: { _ in }) { Issue.record("the worker ended: \($0)") }
         return try await Running.during({ end throws(AccrueError) in try await service.run(until: end) }) { try await self.withWorkers(Array(names.dropFirst()), body) }
     }
 
     func withQuerier<Value: Sendable>(_ body: @escaping @Sendable () async throws -> Value) async throws -> Value {
         var settings = try MemberSettings.querier(coordinator: control.endpoint, home: "\(home)/querier")
-        settings.silenceMs = Waiting.answerMs
+        settings.silenceMs = silenceMs
         let service = QuerierService(settings, catalog: catalog, report: { _ in })
         return try await Running.during({ end throws(AccrueError) in try await service.run(until: end) }, body)
     }

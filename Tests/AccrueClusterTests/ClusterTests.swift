@@ -166,7 +166,7 @@ struct ClusterTests {
 
     @Test("with two replicas a chunk is on two disks when it is acknowledged, and is learned after the worker that took it is gone")
     func replicas() async throws {
-        let cluster = try Cluster()
+        let cluster = try Cluster(silenceMs: 3_000)
         let pipeline = HashChain.pipeline(seed: 5, chunks: 10, shards: 2, replicas: 2)
         let large = (0..<400_000).map(Double.init)
         try await cluster.withCoordinator {
@@ -176,12 +176,12 @@ struct ClusterTests {
                     let a = try cluster.worker("a"), b = try cluster.worker("b")
                     let first = try await cluster.push([1, 2, 3], to: a)
                     let incarnation = try await cluster.newest().incarnation
-                    let bytes = try await b.fetchChunk(first.chunk, incarnation: incarnation)
-                    #expect(try await a.fetchChunk(first.chunk, incarnation: incarnation) == bytes)
+                    let bytes = try await b.fetchChunk(first.chunk, incarnation: incarnation, timeoutMs: Waiting.answerMs)
+                    #expect(try await a.fetchChunk(first.chunk, incarnation: incarnation, timeoutMs: Waiting.answerMs) == bytes)
                     let second = try await cluster.pushInPieces(large, to: a)
                     #expect(first.position == 1 && second.position == 2)
-                    let held = try await a.fetchChunk(second.chunk, incarnation: incarnation)
-                    #expect(try await b.fetchChunk(second.chunk, incarnation: incarnation) == held)
+                    let held = try await a.fetchChunk(second.chunk, incarnation: incarnation, timeoutMs: Waiting.answerMs)
+                    #expect(try await b.fetchChunk(second.chunk, incarnation: incarnation, timeoutMs: Waiting.answerMs) == held)
                     // Through the other one it is the same chunk.
                     #expect(try await cluster.push([1, 2, 3], to: b).duplicate)
                 }

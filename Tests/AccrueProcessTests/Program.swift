@@ -1,3 +1,4 @@
+import AccrueCore
 import AccrueTesting
 import Foundation
 
@@ -17,7 +18,6 @@ struct Program {
     }()
 
     static func path(_ name: String) -> String { name.hasPrefix("/") ? name : "\(directory)/\(name)" }
-    static func exists(_ name: String) -> Bool { FileManager.default.isExecutableFile(atPath: path(name)) }
 
     static func run(_ name: String, _ arguments: [String], environment: [String: String] = [:]) async throws -> Result {
         try await onOwnThread { try runAndWait(name, arguments, environment) }
@@ -34,8 +34,8 @@ struct Program {
         process.standardInput = FileHandle.nullDevice
         try process.run()
         // What these commands print fits a pipe's buffer, so reading one after the other cannot block them.
-        let printed = output.fileHandleForReading.readDataToEndOfFile()
-        let complained = errors.fileHandleForReading.readDataToEndOfFile()
+        let printed = output.fileHandleForReading.allBytes()
+        let complained = errors.fileHandleForReading.allBytes()
         process.waitUntilExit()
         return Result(
             status: process.terminationStatus, output: String(decoding: printed, as: UTF8.self), errors: String(decoding: complained, as: UTF8.self))

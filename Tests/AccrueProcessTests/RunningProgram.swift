@@ -43,7 +43,7 @@ final class RunningProgram: @unchecked Sendable {
                 if isMeant(line) { return line }
                 seen.append(line)
             }
-            let more = pipe.fileHandleForReading.availableData
+            let more = pipe.fileHandleForReading.nextBytes()
             guard !more.isEmpty else { throw AccrueError(.notFound, while: "waiting for a line", seen.joined(separator: "\n")) }
             rest.append(more)
         }

@@ -33,16 +33,8 @@ final class CoordinatorDesk: Sendable {
     func receive(_ incoming: Incoming) -> Intake {
         guard let peer = incoming.peer, let socket = Self.sockets.firstIndex(of: incoming.socket) else { return .taken }
         guard !shared.withLock({ $0.isClosed }) else { return .busy }
-        feed(.message(withBlob(incoming.message), from: Peer(Data([UInt8(socket)]) + peer.bytes), key: incoming.key))
+        feed(.message(incoming.message.unlessLost { blobs.blob($0) != nil }, from: Peer(Data([UInt8(socket)]) + peer.bytes), key: incoming.key))
         return .taken
-    }
-
-    /// A result whose blob is not here any more is none: the lease is given again.
-    private func withBlob(_ message: Message) -> Message {
-        guard message.known == .done, let done: LeaseDone = try? message.read(), let blob = done.blob, blobs.blob(blob) == nil else { return message }
-        let error = AccrueError(.unavailable, while: "taking a lease's result", "its blob \(blob.short) is not here any more", hint: "do the lease again")
-        let failed = LeaseFailed(worker: done.worker, lease: done.lease, kind: .environment, error: error)
-        return (try? Message(.failed, id: message.id, encoding: failed)) ?? message
     }
 
     func feed(_ event: CoordinatorEvent) {

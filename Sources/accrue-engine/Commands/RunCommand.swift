@@ -16,7 +16,7 @@ struct RunCommand: ParsableCommand {
 
     func run() throws {
         EngineFingerprint.beginThread()
-        let file = try JSONValue(parsing: FileHandle.standardInput.readDataToEndOfFile())
+        let file = try JSONValue(parsing: FileHandle.standardInput.allBytes())
         let pipeline = try PipelineDeclaration(parsing: file)
         let plan = try RunDeclaration(parsing: file)
         let method = try MethodCatalog.standard.make(pipeline)

@@ -91,14 +91,7 @@ final class SimulatedCoordinator {
     // Control.
 
     private func control(_ message: Message, _ from: String) {
-        feed(.message(withBlob(message), from: Peer(Data(from.utf8))))
-    }
-
-    /// A result whose blob is not here any more is none.
-    private func withBlob(_ message: Message) -> Message {
-        guard message.known == .done, let done: LeaseDone = try? message.read(), let blob = done.blob, process?.blobs[blob] == nil else { return message }
-        let failed = LeaseFailed(worker: done.worker, lease: done.lease, kind: .environment, error: AccrueError(.unavailable, while: "taking a result", "no blob"))
-        return (try? Message(.failed, id: message.id, encoding: failed)) ?? message
+        feed(.message(message.unlessLost { process?.blobs[$0] != nil }, from: Peer(Data(from.utf8))))
     }
 
     private func feed(_ event: CoordinatorEvent) {

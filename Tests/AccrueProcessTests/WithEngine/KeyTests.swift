@@ -2,7 +2,7 @@ import AccrueCore
 import Foundation
 import Testing
 
-@Suite("accrue keys, and a daemon that asks for them", .serialized, .timeLimit(.minutes(10)), .enabled(if: Daemon.exists, "this build has no engine"))
+@Suite("accrue keys, and a daemon that asks for them", .serialized, .timeLimit(.minutes(10)))
 struct KeyTests {
     /// Runs a command as the holder of a key.
     private static func accrue(_ daemon: Daemon, _ key: String?, _ arguments: String...) async throws -> Program.Result {

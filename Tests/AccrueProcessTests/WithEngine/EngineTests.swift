@@ -2,7 +2,7 @@ import AccrueCore
 import Foundation
 import Testing
 
-@Suite("accrue-engine's roles as processes", .timeLimit(.minutes(10)), .enabled(if: Program.exists("accrue-engine"), "this build has no engine"))
+@Suite("accrue-engine's roles as processes", .timeLimit(.minutes(10)))
 struct EngineTests {
     /// A short path: ipc endpoints may have 107 characters.
     static func home() -> String { "/tmp/accrue-e-\(UUID().uuidString.prefix(8))" }

@@ -3,7 +3,7 @@ import Foundation
 import Testing
 
 /// The closed form of pipelines/linear-golden.yaml, learned by real processes.
-@Suite("The golden case on real processes", .serialized, .timeLimit(.minutes(10)), .enabled(if: Daemon.exists, "this build has no engine"))
+@Suite("The golden case on real processes", .serialized, .timeLimit(.minutes(10)))
 struct GoldenTests {
     @Test("mean and covariance are exact to 1e-9 for 1, 2 and 4 shards and any chunking", arguments: [1, 2])
     func exact(workers: Int) async throws {

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 
 /// Processes killed at random moments: the log is the only input to learning, so the posterior is byte for byte that of a quiet run.
-@Suite("Killed processes", .serialized, .timeLimit(.minutes(20)), .enabled(if: Daemon.exists, "this build has no engine"))
+@Suite("Killed processes", .serialized, .timeLimit(.minutes(20)))
 struct KillTests {
     /// `ACCRUE_KILL_TRIES` sets how many; a failure names its seed, which `ACCRUE_KILL_SEED` runs alone.
     static let seeds: [UInt64] = {

@@ -15,8 +15,6 @@ final class Daemon {
         var querier: Int32
     }
 
-    static let exists = Program.exists("accrue-engine")
-
     let home = "/tmp/accrue-d-\(UUID().uuidString.prefix(8))"
     private(set) var ready: Ready
     private var process: RunningProgram
