@@ -26,6 +26,8 @@ enum ct_unary {
 enum ct_binary { CT_ADD, CT_SUB, CT_MUL, CT_DIV, CT_MAXIMUM, CT_MINIMUM, CT_POW, CT_MATMUL, CT_EQUAL, CT_LESS };
 enum ct_reduce { CT_SUM, CT_MEAN, CT_AMAX, CT_LOGSUMEXP };
 enum ct_fact { CT_VERSION, CT_CPU_CAPABILITY, CT_BLAS, CT_BLAS_CORE, CT_BLAS_THREADS, CT_ONEDNN, CT_THREADS };
+// Instruction sets that the fused kernels are compiled for; CT_REFERENCE does without the kernels, CT_WIDEST is the widest that the processor has.
+enum ct_level { CT_REFERENCE, CT_BASELINE, CT_AVX2, CT_AVX512, CT_WIDEST };
 enum ct_reduction { CT_REDUCE_NONE, CT_REDUCE_MEAN, CT_REDUCE_SUM };
 
 // The reason of this thread's last failure.
@@ -34,6 +36,11 @@ const char *ct_error(void);
 void ct_begin_thread(void);
 // What the library says about itself; NULL when it does not say. The caller frees it with free().
 char *_Nullable ct_describe(enum ct_fact fact);
+
+// Chooses the fused kernels' instruction set for the calling thread (at first the widest that the processor has); 0, or -1 when it has none such.
+int32_t ct_use_kernels(int32_t level);
+// The name of the one in use.
+const char *ct_kernels(void);
 
 void ct_free(ct_tensor tensor);
 ct_tensor _Nullable ct_from_bytes(const void *_Nullable data, int32_t dtype, const int64_t *_Nullable shape, int32_t dims);
