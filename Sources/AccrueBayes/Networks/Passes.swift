@@ -45,10 +45,22 @@ public struct LocalReparameterisationPass: NetworkPass {
     }
 
     public func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        if case .dense = layer.kind { return try x.linear(try gaussian(layer), key: key.folding(layer.name)) }
         let m = try layer(x, try mean.tensor(layer.weight), try layer.bias(of: mean))
         let v = try layer(try x.squared(), try variance.tensor(layer.weight), try layer.bias(of: variance))
         // 1e-16 keeps the root's gradient finite where a variance is 0.
         return try m + (try (v + 1e-16).squareRoot() * (try key.folding(layer.name).normal(m.shape)))
+    }
+
+    public func pooledConvolution(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        guard case .convolution(_, let padding) = layer.kind else { return try affine(layer, x) }
+        return try x.convolvedPooledRelu(try gaussian(layer), padding: padding, key: key.folding(layer.name))
+    }
+
+    private func gaussian(_ layer: Layer.Affine) throws(AccrueError) -> GaussianAffine {
+        GaussianAffine(
+            weight: try mean.tensor(layer.weight), bias: try layer.bias(of: mean), variance: try variance.tensor(layer.weight),
+            biasVariance: try layer.bias(of: variance))
     }
 
     public func batchNorm(_ layer: Layer.BatchNorm, _ x: Tensor) throws(AccrueError) -> Tensor {

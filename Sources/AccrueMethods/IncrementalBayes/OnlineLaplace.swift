@@ -72,14 +72,14 @@ struct OnlineLaplace: LearningMethod {
         let strength = settings.temperature / Double(round.roundRows)
         let pull = try work.precision.map { (precision) throws(AccrueError) in try precision * strength }
         let outcome = try loop.run(
-            work.weights, Adam(first: work.first, second: work.second, steps: work.steps), rows: try model.design.rows(shard), round: round, key: key
+            work.weights, Adam(first: work.first, second: work.second, steps: work.steps, pull: (centre: work.mean, strength: pull)),
+            rows: try model.design.rows(shard), round: round, key: key
         ) { (weights, batch, _) throws(AccrueError) in
-            let (value, slope) = try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
+            // The optimiser adds the prior's gradient, (T/n) P (w − m).
+            try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
                 var pass = PlainPass(weights)
                 return try model.likelihood.loss(try model.network.apply(batch.inputs, &pass), batch.targets, weights: weights)
             }
-            // The prior's gradient by hand: (T/n) P (w − m).
-            return (value, try slope.zip(weights, work.mean, pull) { (g, o) throws(AccrueError) in try g.pulled(o[0], to: o[1], strength: o[2]) })
         }
         let delta = Delta(
             weights: outcome.weights, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps,

@@ -27,7 +27,7 @@ extension Tensor {
     /// A convolution of stride 1, 2×2 max-pooling of stride 2 and a ReLU: [rows, channels, height, width] with `weight` [out, channels, k, k] gives
     /// [rows, out, (height + 2·padding − k + 1) / 2, …], rounded down. For F32 one pass over the product, much faster than the three by themselves.
     public func convolvedPooledRelu(_ weight: Tensor, _ bias: Tensor?, padding: Int = 0) throws(AccrueError) -> Tensor {
-        try Self.result("a pooled convolution", [self, weight], ct_convolution_pool(handle, weight.handle, bias?.handle, Int64(padding)))
+        try Self.result("a pooled convolution", [self, weight], ct_convolution_pool(handle, weight.handle, bias?.handle, Int64(padding), nil))
     }
 
     /// The largest, or the mean, of each size × size window: [rows, channels, height, width] to

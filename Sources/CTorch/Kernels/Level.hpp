@@ -1,7 +1,13 @@
 // All kernels for one instruction set. Included once for each by Levels.cpp, in a namespace that says `vectorBytes` and `levelName`.
 #include "Vector.hpp"
 #include "Normals.hpp"
+#include "PooledForward.hpp"
+#include "PooledBackward.hpp"
+#include "Sweeps.hpp"
 
-static constexpr Kernels table = {levelName, false, lanes, normals};
+static constexpr Kernels table = {
+    levelName, false, lanes, normals, packedCount, packWeights, convolve, pool, poolNoisy, patchCount, patchSums, scatter, adam, factorisedAdam, variances,
+    addNoise, draw,
+};
 
 #undef ACCRUE_INLINE

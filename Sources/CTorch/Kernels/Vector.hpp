@@ -26,3 +26,12 @@ ACCRUE_INLINE F bits(U value) { return __builtin_bit_cast(F, value); }
 ACCRUE_INLINE U bits(F value) { return __builtin_bit_cast(U, value); }
 ACCRUE_INLINE F number(I value) { return __builtin_convertvector(value, F); }
 ACCRUE_INLINE F root(F value) { return __builtin_elementwise_sqrt(value); }
+
+// Says that a value is wanted in a register here: keeps the compiler from moving work about until it runs out of registers.
+ACCRUE_INLINE void inRegister(F &value) {
+#if defined(__x86_64__)
+    asm("" : "+x"(value));
+#elif defined(__aarch64__)
+    asm("" : "+w"(value));
+#endif
+}
