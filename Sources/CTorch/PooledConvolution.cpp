@@ -40,13 +40,14 @@ struct PooledConvolution : torch::autograd::Function<PooledConvolution> {
         auto rates = noisy ? at::empty({s.images, s.g.high, s.g.wide, s.g.outputs}, x.options()) : at::Tensor();
         const Path mean(s, weight, bias);
         std::unique_ptr<Path> spread = noisy ? std::make_unique<Path>(s, *variance, *biasVariance) : nullptr;
+        const auto offsets = s.offsets();
         const int64_t sumCount = 4 * s.g.windows() * upTo(s.g.outputs, kernels().lanes);
         auto bordered = room(s.paddedCount()), sums = room(sumCount);
         auto squares = room(noisy ? s.paddedCount() : 0), spreads = room(noisy ? sumCount : 0), noise = room(noisy ? s.noiseCount() : 0);
         for (int64_t index = 0; index < s.images; ++index) {
             const float *image = x.data_ptr<float>() + index * s.imageCount();
             if (padding > 0) s.addBorder(image, bordered.data()), image = bordered.data();
-            kernels().convolve(s.g, image, mean.packed.data(), sums.data());
+            kernels().convolve(s.g, image, offsets.data(), mean.packed.data(), sums.data());
             float *out = y.data_ptr<float>() + index * s.pooledCount();
             uint8_t *won = winners.data_ptr<uint8_t>() + index * s.pooledCount();
             if (!noisy) {
@@ -54,7 +55,7 @@ struct PooledConvolution : torch::autograd::Function<PooledConvolution> {
                 continue;
             }
             square(image, s.paddedCount(), squares.data());
-            kernels().convolve(s.g, squares.data(), spread->packed.data(), spreads.data());
+            kernels().convolve(s.g, squares.data(), offsets.data(), spread->packed.data(), spreads.data());
             kernels().normals(key.high, key.low, static_cast<uint64_t>(index * s.noiseCount()), s.noiseCount(), noise.data());
             kernels().poolNoisy(
                 s.g, sums.data(), mean.bias.data(), spreads.data(), spread->bias.data(), noise.data(), out, won, rates.data_ptr<float>() + index * s.pooledCount());
@@ -63,13 +64,16 @@ struct PooledConvolution : torch::autograd::Function<PooledConvolution> {
         context->save_for_backward({x, weight, noisy ? *variance : at::Tensor(), winners, rates});
         context->saved_data["padding"] = padding;
         context->saved_data["input"] = input.requires_grad();
+        context->saved_data["weight"] = weight.requires_grad();
         return y;
     }
 
     static variable_list backward(AutogradContext *context, variable_list slopes) {
         const auto saved = context->get_saved_variables();
         const int64_t padding = context->saved_data["padding"].toInt();
-        auto found = pooledGradient(saved[0], saved[1], saved[2], saved[3], saved[4], lastChannels(slopes[0]), padding, context->saved_data["input"].toBool());
+        auto found = pooledGradient(
+            saved[0], saved[1], saved[2], saved[3], saved[4], lastChannels(slopes[0]), padding, context->saved_data["input"].toBool(),
+            context->saved_data["weight"].toBool());
         return {found.input, found.weight, found.bias, found.variance, found.biasVariance, {}, {}, {}};
     }
 };
@@ -111,7 +115,7 @@ ct_tensor ct_convolution_pool(ct_tensor x, ct_tensor weight, ct_tensor bias, int
         const auto b = orZeros(bias, w);
         at::Tensor won;
         if (!hasKernel({input, w, b})) {
-            TORCH_CHECK(winners == nullptr, "winners are known of F32 tensors on the CPU only");
+            if (winners != nullptr) *winners = nullptr;
             return plain(input, w, b, {}, {}, padding, {});
         }
         auto y = PooledConvolution::apply(input, w, b, c10::optional<at::Tensor>(), c10::optional<at::Tensor>(), padding, NoiseKey{}, &won);

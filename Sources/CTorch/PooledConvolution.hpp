@@ -32,6 +32,13 @@ struct PooledSizes {
         return std::clamp<int64_t>(bytes / (2 * paddedCount() * 4 + pooledCount() * static_cast<int64_t>(sizeof(Spot))), 1, std::max<int64_t>(1, images));
     }
 
+    // Where the numbers of a patch lie in an image, from the patch's first.
+    std::vector<int32_t> offsets() const {
+        std::vector<int32_t> result;
+        for (int64_t k = 0; k < g.patch(); ++k) result.push_back(static_cast<int32_t>(k / g.run * g.line + k % g.run));
+        return result;
+    }
+
     // Copies an image between its own memory and one with a border of zeros, which must be there already.
     void addBorder(const float *image, float *bordered) const {
         const int64_t own = width * g.channels;

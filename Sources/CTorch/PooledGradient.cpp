@@ -22,11 +22,25 @@ struct Images {
 struct SpotsByOutput {
     std::vector<Spot> spots;
     std::vector<int64_t> counts;
+    // Sums of slopes, and of slopes by the variance.
+    std::vector<float> slopes, spreads;
     int64_t capacity;
-    SpotsByOutput(int64_t outputs, int64_t most) : spots(static_cast<size_t>(outputs * most)), counts(static_cast<size_t>(outputs)), capacity(most) {}
+    SpotsByOutput(int64_t outputs, int64_t most)
+        : spots(static_cast<size_t>(outputs * most)), counts(static_cast<size_t>(outputs)), slopes(static_cast<size_t>(outputs)),
+          spreads(static_cast<size_t>(outputs)), capacity(most) {}
 
     const Spot *of(int64_t output) const { return spots.data() + output * capacity; }
-    void clear() { std::fill(counts.begin(), counts.end(), 0); }
+    void clear() {
+        std::fill(counts.begin(), counts.end(), 0);
+        std::fill(slopes.begin(), slopes.end(), 0.0f);
+        std::fill(spreads.begin(), spreads.end(), 0.0f);
+    }
+
+    void sum(const float *slope, const float *rates, const uint8_t *winners) {
+        for (size_t o = 0; o < slopes.size(); ++o) slopes[o] += winners[o] == none ? 0.0f : slope[o];
+        if (rates == nullptr) return;
+        for (size_t o = 0; o < spreads.size(); ++o) spreads[o] += winners[o] == none ? 0.0f : slope[o] * rates[o];
+    }
 
     // Adds an image's; `base` is where it begins among the block's.
     void add(const PooledSizes &s, const float *slope, const float *rates, const uint8_t *winners, int64_t base) {
@@ -34,6 +48,7 @@ struct SpotsByOutput {
             int32_t places[5] = {};
             for (int64_t corner = 0; corner < 4; ++corner) places[corner] = static_cast<int32_t>(base + s.g.place(window, corner));
             const int64_t at = window * s.g.outputs;
+            sum(slope + at, rates ? rates + at : nullptr, winners + at);
             for (int64_t o = 0; o < s.g.outputs; ++o) {
                 const uint8_t winner = winners[at + o];
                 int64_t &count = counts[static_cast<size_t>(o)];
@@ -77,17 +92,18 @@ struct InputGradient {
 
     InputGradient(const PooledSizes &s, const at::Tensor &weight, const at::Tensor &spread)
         : mean(inVectors(s, weight)), variance(spread.defined() ? inVectors(s, spread) : std::vector<float>()), sums(room(s.paddedCount())),
-          spots(static_cast<size_t>(4 * s.pooledCount())), counts(static_cast<size_t>(4 * s.g.windows())) {}
+          spots(static_cast<size_t>(4 * s.pooledCount() + s.g.outputs)), counts(static_cast<size_t>(4 * s.g.windows() + 1)) {}
 
     void run(const PooledSizes &s, const float *x, const float *slope, const float *rates, const uint8_t *winners, float *out) {
         std::fill(counts.begin(), counts.end(), 0);
         for (int64_t window = 0; window < s.g.windows(); ++window)
             for (int64_t o = 0; o < s.g.outputs; ++o) {
                 const int64_t at = window * s.g.outputs + o;
-                if (winners[at] == none) continue;
-                const int64_t position = 4 * window + winners[at];
-                spots[static_cast<size_t>(position * s.g.outputs + counts[static_cast<size_t>(position)]++)] = {
-                    static_cast<int32_t>(o), slope[at], rates ? slope[at] * rates[at] : 0};
+                // What ReLU cut off goes to a place beyond the last, where nobody looks.
+                const int64_t position = winners[at] == none ? 4 * s.g.windows() : 4 * window + winners[at];
+                int64_t &count = counts[static_cast<size_t>(position)];
+                spots[static_cast<size_t>(position * s.g.outputs + count)] = {static_cast<int32_t>(o), slope[at], rates ? slope[at] * rates[at] : 0};
+                count += winners[at] != none;
             }
         std::fill(sums.begin(), sums.end(), 0.0f);
         kernels().scatter(s.g, mean.data(), rates ? variance.data() : nullptr, spots.data(), counts.data(), x, sums.data());
@@ -99,7 +115,7 @@ struct InputGradient {
 
 PooledGradient pooledGradient(
     const at::Tensor &x, const at::Tensor &weight, const at::Tensor &variance, const at::Tensor &winners, const at::Tensor &rates, const at::Tensor &slope,
-    int64_t padding, bool wantsInput) {
+    int64_t padding, bool wantsInput, bool wantsWeights) {
     const PooledSizes s(x.sizes(), weight.sizes(), padding);
     const bool noisy = variance.defined();
     const int64_t block = s.block(), width = kernels().patchCount(s.g.rows, s.g.run);
@@ -121,18 +137,17 @@ PooledGradient pooledGradient(
             const int64_t at = (start + index) * s.pooledCount(), base = index * s.paddedCount();
             const float *g = slope.data_ptr<float>() + at, *r = noisy ? rates.data_ptr<float>() + at : nullptr;
             const uint8_t *won = winners.data_ptr<uint8_t>() + at;
-            lists.add(s, g, r, won, base);
+            if (wantsWeights) lists.add(s, g, r, won, base);
             if (wantsInput) input->run(s, images.x.data() + base, g, r, won, result.input.data_ptr<float>() + (start + index) * s.imageCount());
         }
-        for (int64_t o = 0; o < s.g.outputs; ++o) {
+        for (int64_t o = 0; wantsWeights && o < s.g.outputs; ++o) {
             const int64_t spots = lists.counts[static_cast<size_t>(o)];
             kernels().patchSums(s.g, images.x.data(), images.squares.data(), lists.of(o), spots, mean.data() + o * width, noisy ? spread.data() + o * width : nullptr);
-            for (int64_t index = 0; index < spots; ++index) {
-                bias[static_cast<size_t>(o)] += lists.of(o)[index].slope;
-                biasSpread[static_cast<size_t>(o)] += lists.of(o)[index].rate;
-            }
+            bias[static_cast<size_t>(o)] += lists.slopes[static_cast<size_t>(o)];
+            biasSpread[static_cast<size_t>(o)] += lists.spreads[static_cast<size_t>(o)];
         }
     }
+    if (!wantsWeights) return result;
     result.weight = outOfVectors(s, mean);
     result.bias = narrowed(bias);
     if (noisy) {
@@ -142,4 +157,36 @@ PooledGradient pooledGradient(
     return result;
 }
 
+PooledSquares pooledSquares(const at::Tensor &x, const at::Tensor &winners, const at::Tensor &slope, int64_t kernel, int64_t padding) {
+    const PooledSizes s(x.sizes(), {slope.size(1), x.size(1), kernel, kernel}, padding);
+    const int64_t width = kernels().patchCount(s.g.rows, s.g.run);
+    Images image(s, 1, false);
+    SpotsByOutput lists(s.g.outputs, s.g.windows() + 1);
+    auto sums = room(s.g.outputs * width);
+    std::vector<double> bias(static_cast<size_t>(s.g.outputs));
+    for (int64_t index = 0; index < s.images; ++index) {
+        const int64_t at = index * s.pooledCount();
+        image.take(s, x.data_ptr<float>() + index * s.imageCount(), 1, false);
+        lists.clear();
+        lists.add(s, slope.data_ptr<float>() + at, nullptr, winners.data_ptr<uint8_t>() + at, 0);
+        for (int64_t o = 0; o < s.g.outputs; ++o) {
+            kernels().patchSquares(s.g, image.x.data(), lists.of(o), lists.counts[static_cast<size_t>(o)], sums.data() + o * width);
+            const double own = lists.slopes[static_cast<size_t>(o)];
+            bias[static_cast<size_t>(o)] += own * own;
+        }
+    }
+    return {outOfVectors(s, sums), narrowed(bias)};
+}
+
 }  // namespace ct
+
+extern "C" int32_t ct_pooled_squares(ct_tensor x, ct_tensor winners, ct_tensor slope, int64_t kernel, int64_t padding, ct_tensor *out) {
+    using namespace ct;
+    return attempt<int32_t>(-1, [&] {
+        TORCH_CHECK(get(x).dim() == 4 && get(slope).dim() == 4 && get(slope).numel() == get(winners).numel(), "input ", get(x).sizes(), ", slopes ", get(slope).sizes(), " and winners ", get(winners).sizes());
+        auto squares = pooledSquares(lastChannels(get(x)), get(winners), lastChannels(get(slope)), kernel, padding);
+        out[0] = wrap(squares.weight);
+        out[1] = wrap(squares.bias);
+        return 0;
+    });
+}

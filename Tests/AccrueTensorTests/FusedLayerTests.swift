@@ -88,6 +88,49 @@ import Testing
         }
     }
 
+    @Test("squared gradients of a pooled convolution are those of one image at a time", arguments: [0, 1])
+    func squares(padding: Int) throws {
+        let w = try weights([4, 3, 9, 8], [10, 3, 3, 3]), x = try w.tensor("x"), layer = NamedTensors([("w", try w.tensor("w")), ("b", try w.tensor("b"))])
+        for level in Self.levels where (try? FusedKernels.use(level)) != nil {
+            defer { try? FusedKernels.use(.widest) }
+            let (output, winners) = try #require(try x.convolvedPooledReluWithWinners(try w.tensor("w"), try w.tensor("b"), padding: padding))
+            let slope = try key.folding("slope").normal(output.shape)
+            let found = try x.pooledSquares(winners: winners, slope: slope, kernel: 3, padding: padding)
+            var expected = try layer.zeros()
+            for row in 0..<4 {
+                let (_, gradient) = try valueAndGradient(at: layer) { (layer) throws(AccrueError) in
+                    let y = try x.rows(row..<row + 1).convolvedPooledRelu(try layer.tensor("w"), try layer.tensor("b"), padding: padding)
+                    return try (y * (try slope.rows(row..<row + 1))).sum()
+                }
+                expected = try expected.zip(gradient) { (sum, g) throws(AccrueError) in try sum + (try g[0].squared()) }
+            }
+            for (a, b) in [(found.weight, try expected.tensor("w")), (found.bias, try expected.tensor("b"))] {
+                #expect(a.shape == b.shape)
+                #expect(try (a - b).absolute().largest().item() <= 1e-5 * (try b.largest().item()), "\(level)")
+            }
+        }
+    }
+
+    @Test("the reference has no winners to tell")
+    func noWinners() throws {
+        try FusedKernels.use(.reference)
+        defer { try? FusedKernels.use(.widest) }
+        #expect(try Tensor.ones([1, 1, 6, 6]).convolvedPooledReluWithWinners(.ones([2, 1, 3, 3]), nil) == nil)
+    }
+
+    @Test("a weighted sum is that of Float64, rounded once, for both element types", arguments: [DType.f32, .f64])
+    func weightedSums(dtype: DType) throws {
+        let parts = try (0..<5).map { try key.folding("part").folding($0).normal([1_030], dtype: dtype) }, shares = [0.1, 0.25, 0.3, 0.05, 0.3]
+        let found = try Tensor.weightedSum(parts, weights: shares).doubles()
+        let values = try parts.map { try $0.doubles() }
+        for index in found.indices {
+            let expected = zip(values, shares).reduce(0.0) { $0 + $1.0[index] * $1.1 }
+            #expect(abs(found[index] - expected) <= (dtype == .f32 ? 1e-7 : 1e-15) * max(1, abs(expected)))
+        }
+        #expect(throws: AccrueError.self) { try Tensor.weightedSum([parts[0], .ones([2], dtype: dtype)], weights: [1, 1]) }
+        #expect(throws: AccrueError.self) { try Tensor.weightedSum([], weights: []) }
+    }
+
     @Test("a layer of Gaussians refuses operands that do not fit")
     func shapes() throws {
         let x = try Tensor.ones([2, 1, 8, 8]), layer = GaussianAffine(weight: try .ones([3, 1, 3, 3]), bias: nil, variance: try .ones([3, 1, 3, 2]), biasVariance: nil)

@@ -93,8 +93,9 @@ struct MeanField: LearningMethod {
     func merge(_ deltas: [Weighted<Delta>], into work: Work, round: Round, key: RandomKey) throws(AccrueError) -> Work {
         var result = work
         result.sites = deltas.map(\.value.site)
-        var sum = result.sites[0]
-        for site in result.sites.dropFirst() { sum = try combine(sum, site) { (a, b) throws(AccrueError) in try a + b } }
+        let ones = result.sites.map { _ in 1.0 }
+        let sum = Natural(
+            precision: try result.sites.map(\.precision).weightedSum(ones), precisionMean: try result.sites.map(\.precisionMean).weightedSum(ones))
         // The guard: where the sites would take a precision below the floor, both parameters move only as far as the floor.
         let step = try sum.precision.zip(work.prior.precision) { (change, prior) throws(AccrueError) in
             let low = try (try prior[0] + change).isBelow(try prior[0] * Self.floor)

@@ -159,10 +159,9 @@ struct OnlineLaplace: LearningMethod {
 
     /// Σ of squared per-row gradients of −log p(ŷ | x, w), with ŷ drawn from the model: the true Fisher information's diagonal.
     private func fisher(_ weights: NamedTensors, _ batch: Batch, key: RandomKey) throws(AccrueError) -> NamedTensors {
-        var pass = PlainPass(weights)
-        let labels = try model.likelihood.draw(try model.network.apply(batch.inputs, &pass), weights: weights, key: key)
         let squares = try model.network.squaredGradients(weights, inputs: batch.inputs) { (outputs) throws(AccrueError) in
-            try model.likelihood.loss(outputs, labels, weights: weights, .sum)
+            let labels = try model.likelihood.draw(try outputs.detached(), weights: weights, key: key)
+            return try model.likelihood.loss(outputs, labels, weights: weights, .sum)
         }
         // The information about a Gaussian's log variance is ½ a row, in closed form.
         let own = try model.likelihood.ownWeights()

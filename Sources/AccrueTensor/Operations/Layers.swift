@@ -30,6 +30,25 @@ extension Tensor {
         try Self.result("a pooled convolution", [self, weight], ct_convolution_pool(handle, weight.handle, bias?.handle, Int64(padding), nil))
     }
 
+    /// The same, with which position of each window won; nil where there are no kernels for it.
+    public func convolvedPooledReluWithWinners(_ weight: Tensor, _ bias: Tensor?, padding: Int = 0) throws(AccrueError) -> (output: Tensor, winners: Tensor)? {
+        var winners: ct_tensor?
+        let output = try Self.result(
+            "a pooled convolution", [self, weight], ct_convolution_pool(handle, weight.handle, bias?.handle, Int64(padding), &winners))
+        return winners.map { (output, Tensor(owning: $0)) }
+    }
+
+    /// Sums over rows of each row's squared gradient by weight and bias of a pooled convolution with this input.
+    /// - Parameters:
+    ///   - winners: which positions won.
+    ///   - slope: the gradient by the convolution's output.
+    public func pooledSquares(winners: Tensor, slope: Tensor, kernel: Int, padding: Int) throws(AccrueError) -> (weight: Tensor, bias: Tensor) {
+        var out: [ct_tensor?] = [nil, nil]
+        let status = ct_pooled_squares(handle, winners.handle, slope.handle, Int64(kernel), Int64(padding), &out)
+        let weight = try Self.result("squared gradients", [self, slope], status == 0 ? out[0] : nil)
+        return (weight, try Self.result("squared gradients", [self, slope], out[1]))
+    }
+
     /// The largest, or the mean, of each size × size window: [rows, channels, height, width] to
     /// [rows, channels, (height − size) / stride + 1, …], rounded down.
     public func maxPooled(_ size: Int, stride: Int) throws(AccrueError) -> Tensor {

@@ -57,7 +57,7 @@ struct Kernels {
     // Forward pass of a pooled convolution, image by image: see PooledForward.hpp.
     int64_t (*packedCount)(int64_t outputs, int64_t patch);
     void (*packWeights)(const float *weight, int64_t outputs, int64_t patch, float *packed);
-    void (*convolve)(const PooledGeometry &, const float *image, const float *packed, float *sums);
+    void (*convolve)(const PooledGeometry &, const float *image, const int32_t *offsets, const float *packed, float *sums);
     void (*pool)(const PooledGeometry &, const float *sums, const float *bias, float *out, uint8_t *winners);
     void (*poolNoisy)(
         const PooledGeometry &, const float *sums, const float *bias, const float *spreads, const float *spreadBias, const float *normals, float *out,
@@ -66,6 +66,7 @@ struct Kernels {
     // Its gradients: see PooledBackward.hpp. Without `variance` the rates are not read.
     int64_t (*patchCount)(int64_t rows, int64_t run);
     void (*patchSums)(const PooledGeometry &, const float *x, const float *squares, const Spot *spots, int64_t count, float *mean, float *variance);
+    void (*patchSquares)(const PooledGeometry &, const float *x, const Spot *spots, int64_t count, float *sums);
     // `spots` [4 · windows, outputs], of which `counts` [4 · windows] are meant; adds to `gradient`.
     void (*scatter)(
         const PooledGeometry &, const float *mean, const float *variance, const Spot *spots, const int64_t *counts, const float *x, float *gradient);
@@ -78,6 +79,10 @@ struct Kernels {
     void (*variances)(int64_t count, const float *logScale, float low, float high, float *out);
     void (*addNoise)(uint64_t high, uint64_t low, int64_t count, const float *mean, const float *variance, float *out, float *rates);
     void (*draw)(uint64_t high, uint64_t low, int64_t count, const float *mean, const float *deviation, float scale, float *out);
+
+    // Weighted sums of arrays: see Merging.hpp.
+    void (*weightedSum)(const float *const *parts, const double *weights, int64_t partCount, int64_t count, float *out);
+    void (*weightedSumDouble)(const double *const *parts, const double *weights, int64_t partCount, int64_t count, double *out);
 };
 
 // The table that the calling thread uses.

@@ -4,10 +4,11 @@
 #include "PooledForward.hpp"
 #include "PooledBackward.hpp"
 #include "Sweeps.hpp"
+#include "Merging.hpp"
 
 static constexpr Kernels table = {
-    levelName, false, lanes, normals, packedCount, packWeights, convolve, pool, poolNoisy, patchCount, patchSums, scatter, adam, factorisedAdam, variances,
-    addNoise, draw,
+    levelName, false, lanes, normals, packedCount, packWeights, convolve, pool, poolNoisy, patchCount, patchSums, patchSquares, scatter, adam, factorisedAdam, variances,
+    addNoise, draw, weightedSum, weightedSumDouble,
 };
 
 #undef ACCRUE_INLINE

@@ -60,6 +60,34 @@ static void patchSums(const PooledGeometry &g, const float *x, const float *squa
     else weightGradient<false>(g, x, squares, spots, count, mean, nullptr);
 }
 
+template <int T> ACCRUE_INLINE void gatherSquares(const int64_t *offsets, const float *x, const Spot *spots, int64_t count, float *sums) {
+    F m[T];
+    for (int t = 0; t < T; ++t) m[t] = 0.0f;
+    for (int64_t index = 0; index < count; ++index)
+        for (int t = 0; t < T; ++t) m[t] += F(spots[index].slope) * load(x + spots[index].place + offsets[t]);
+    for (int t = 0; t < T; ++t) store(sums + t * lanes, load(sums + t * lanes) + m[t] * m[t]);
+}
+
+// Adds (Σ slope · patch)², number by number, over one output's spots in one image.
+static void patchSquares(const PooledGeometry &g, const float *x, const Spot *spots, int64_t count, float *sums) {
+    const int64_t perRow = vectors(g.run), all = g.rows * perRow;
+    for (int64_t first = 0; first < all;) {
+        const int64_t tile = nextTile(all - first, gatherMax);
+        int64_t offsets[gatherMax];
+        for (int64_t t = 0; t < tile; ++t) offsets[t] = offset(g, first + t, perRow);
+        float *out = sums + first * lanes;
+        switch (tile) {
+        case 1: gatherSquares<1>(offsets, x, spots, count, out); break;
+        case 2: gatherSquares<2>(offsets, x, spots, count, out); break;
+        case 3: gatherSquares<3>(offsets, x, spots, count, out); break;
+        case 4: gatherSquares<4>(offsets, x, spots, count, out); break;
+        case 5: gatherSquares<5>(offsets, x, spots, count, out); break;
+        default: gatherSquares<6>(offsets, x, spots, count, out);
+        }
+        first += tile;
+    }
+}
+
 template <bool noisy, int T>
 ACCRUE_INLINE void gatherWeights(
     const int64_t *offsets, const float *mean, const float *variance, int64_t stride, const Spot *spots, int64_t count, const float *x, float *gradient) {

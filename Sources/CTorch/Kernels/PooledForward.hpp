@@ -1,7 +1,7 @@
 // Convolution and 2×2 max-pooling of one image. Included by Level.hpp only.
 //
 // Outputs are the lanes; the four corners of a window and up to three vectors of outputs are twelve sums in registers. Patches are read in place, number
-// by number: nothing is unfolded. Rows of the patch are taken so many at a time that their weights stay in the first-level cache over all windows.
+// by number: nothing is unfolded. So many numbers of the patch are taken at a time that their weights stay in the first-level cache over all windows.
 
 constexpr int vectorsMax = 3;
 constexpr int64_t chunkBytes = 14 * 1024;
@@ -37,28 +37,27 @@ template <int V> ACCRUE_INLINE void addProducts(F (&sums)[V], float number, cons
     }
 }
 
-template <int V> ACCRUE_INLINE void convolveTile(const PooledGeometry &g, const float *image, const float *packed, float *sums, int64_t stride) {
-    constexpr int64_t width = V * lanes;
-    const int64_t fitting = chunkBytes / (g.run * width * 4), chunk = fitting > 1 ? fitting : 1;
-    for (int64_t start = 0; start < g.rows; start += chunk) {
-        const int64_t end = start + chunk < g.rows ? start + chunk : g.rows;
+template <int V>
+ACCRUE_INLINE void convolveTile(const PooledGeometry &g, const float *image, const int32_t *offsets, const float *packed, float *sums, int64_t stride) {
+    constexpr int64_t width = V * lanes, chunk = chunkBytes / (width * 4);
+    const int64_t patch = g.patch();
+    for (int64_t start = 0; start < patch; start += chunk) {
+        const int64_t end = start + chunk < patch ? start + chunk : patch;
         for (int64_t window = 0, windows = g.windows(); window < windows; ++window) {
             float *out = sums + 4 * window * stride;
             F sum[4][V];
             for (int corner = 0; corner < 4; ++corner)
                 for (int v = 0; v < V; ++v) sum[corner][v] = start == 0 ? F(0.0f) : load(out + corner * stride + v * lanes);
-            for (int64_t row = start; row < end; ++row) {
-                const float *a = image + g.place(window, 0) + row * g.line, *b = a + g.channels, *c = a + g.line, *d = c + g.channels;
-                const float *w = packed + row * g.run * width;
-                for (int64_t k = 0; k < g.run; ++k, w += width) {
-                    // Sums, weights and one number of the patch are sixteen registers: one number at a time.
-                    F weights[V];
-                    for (int v = 0; v < V; ++v) weights[v] = load(w + v * lanes);
-                    addProducts<V>(sum[0], a[k], weights);
-                    addProducts<V>(sum[1], b[k], weights);
-                    addProducts<V>(sum[2], c[k], weights);
-                    addProducts<V>(sum[3], d[k], weights);
-                }
+            const float *a = image + g.place(window, 0), *b = a + g.channels, *c = a + g.line, *d = c + g.channels, *w = packed + start * width;
+            for (int64_t k = start; k < end; ++k, w += width) {
+                // Sums, weights and one number of the patch are sixteen registers: one number at a time.
+                const int64_t at = offsets[k];
+                F weights[V];
+                for (int v = 0; v < V; ++v) weights[v] = load(w + v * lanes);
+                addProducts<V>(sum[0], a[at], weights);
+                addProducts<V>(sum[1], b[at], weights);
+                addProducts<V>(sum[2], c[at], weights);
+                addProducts<V>(sum[3], d[at], weights);
             }
             for (int corner = 0; corner < 4; ++corner)
                 for (int v = 0; v < V; ++v) store(out + corner * stride + v * lanes, sum[corner][v]);
@@ -66,16 +65,16 @@ template <int V> ACCRUE_INLINE void convolveTile(const PooledGeometry &g, const 
     }
 }
 
-// Sums [windows, 4, vectors(outputs) · lanes] of every position's patch times the weights.
-static void convolve(const PooledGeometry &g, const float *image, const float *packed, float *sums) {
+// Sums [windows, 4, vectors(outputs) · lanes] of every position's patch times the weights; `offsets` says where in the image a patch's numbers lie.
+static void convolve(const PooledGeometry &g, const float *image, const int32_t *offsets, const float *packed, float *sums) {
     const int64_t all = vectors(g.outputs), stride = all * lanes;
     for (int64_t first = 0; first < all;) {
         const int64_t tile = nextTile(all - first, vectorsMax);
         float *out = sums + first * lanes;
         switch (tile) {
-        case 1: convolveTile<1>(g, image, packed, out, stride); break;
-        case 2: convolveTile<2>(g, image, packed, out, stride); break;
-        default: convolveTile<3>(g, image, packed, out, stride);
+        case 1: convolveTile<1>(g, image, offsets, packed, out, stride); break;
+        case 2: convolveTile<2>(g, image, offsets, packed, out, stride); break;
+        default: convolveTile<3>(g, image, offsets, packed, out, stride);
         }
         packed += g.patch() * tile * lanes;
         first += tile;

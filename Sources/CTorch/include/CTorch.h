@@ -85,7 +85,7 @@ ct_tensor _Nullable ct_noisy_linear(
 // x [N, C, H, W], weight [O, C, kh, kw], bias [O].
 ct_tensor _Nullable ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t stride, int64_t padding);
 // A convolution of stride 1, 2x2 max-pooling of stride 2 and ReLU at once; same operands. Float32 has kernels of its own, which also say which
-// position of each window won (U8 [N, H', W', O]: 0 ... 3, or 4 where ReLU cut it off).
+// position of each window won (U8 [N, H', W', O]: 0 ... 3, or 4 where ReLU cut it off); without kernels that stays NULL.
 ct_tensor _Nullable ct_convolution_pool(
     ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t padding, ct_tensor _Nullable *_Nullable winners);
 // The same where weights are independent Gaussians: mean(x) + sqrt(variance(x^2) + 1e-16) * normal before pooling, with the key's normals in the order
@@ -93,6 +93,9 @@ ct_tensor _Nullable ct_convolution_pool(
 ct_tensor _Nullable ct_noisy_convolution_pool(
     ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, ct_tensor variance, ct_tensor _Nullable bias_variance, int64_t padding, uint64_t high,
     uint64_t low);
+// Sums over images of each image's squared gradient by weight and bias of a pooled convolution, from its input, its winners and the gradient by its
+// output [N, O, H', W']. Writes two new tensors; 0, or -1 on failure.
+int32_t ct_pooled_squares(ct_tensor x, ct_tensor winners, ct_tensor slope, int64_t kernel, int64_t padding, ct_tensor _Nullable *_Nonnull out);
 ct_tensor _Nullable ct_max_pool2d(ct_tensor x, int64_t size, int64_t stride);
 ct_tensor _Nullable ct_average_pool2d(ct_tensor x, int64_t size, int64_t stride);
 // x [N, C, H, W] -> patches [N, C*size*size, positions].
@@ -119,6 +122,8 @@ void ct_random_words(uint64_t high, uint64_t low, uint64_t *_Nullable out, int64
 
 // a + (b - a) * share.
 ct_tensor _Nullable ct_blend(ct_tensor a, ct_tensor b, double share);
+// Sum of weight * tensor in Float64, tensor after tensor, in one pass: F32 or F64 tensors of one shape. Not recorded.
+ct_tensor _Nullable ct_weighted_sum(const ct_tensor _Nonnull *_Nullable list, const double *_Nullable weights, int32_t count);
 // exp(2 * log scale), with log scales cut to low ... high. Not recorded.
 ct_tensor _Nullable ct_variance(ct_tensor log_scale, double low, double high);
 // mean + scale * deviation * normal. Not recorded.

@@ -5,7 +5,7 @@ import ArgumentParser
 
 /// `accrue bench …`
 struct BenchCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "bench", abstract: "Measure a running daemon, or the engine.", subcommands: [Query.self, Step.self])
+    static let configuration = CommandConfiguration(commandName: "bench", abstract: "Measure a running daemon, or the engine.", subcommands: [Query.self, Step.self, Fisher.self])
 
     /// `accrue bench query NAME VERB …`
     struct Query: AsyncParsableCommand {
@@ -83,6 +83,27 @@ extension BenchCommand {
             try EngineProgram.become(
                 ["step", "--model", model, "--inference", inference, "--batch", String(batch), "--steps", String(steps), "--kernels", kernels]
                     + (json ? ["--json"] : []))
+        }
+    }
+}
+
+extension BenchCommand {
+    /// `accrue bench fisher`
+    struct Fisher: ParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Time the diagonal of a model's true Fisher information on one thread, with random rows; no daemon is needed.",
+            discussion: """
+                EXAMPLES
+                  accrue bench fisher --model lenet5 --rows 1000 --json
+                """)
+
+        @Option(help: "lenet5, conv3 or mlp.") var model: String
+        @Option(help: "Rows that it is estimated from.") var rows = 1_000
+        @Option(help: "How often it is done.") var repeats = 5
+        @Flag(help: "Print JSON.") var json = false
+
+        func run() throws {
+            try EngineProgram.become(["fisher", "--model", model, "--rows", String(rows), "--repeats", String(repeats)] + (json ? ["--json"] : []))
         }
     }
 }
