@@ -13,6 +13,8 @@ public struct EngineFingerprint: Codable, Equatable, Sendable {
     /// The processor type that the BLAS chose its kernels for.
     public var blasCore: String
     public var oneDNN: Bool
+    /// The instruction set of the fused kernels in use.
+    public var kernels: String
     /// Threads that one computation uses: libtorch's, and the BLAS's.
     public var threads: Int
     public var blasThreads: Int
@@ -26,7 +28,7 @@ public struct EngineFingerprint: Codable, Equatable, Sendable {
         }
         return EngineFingerprint(
             libtorch: text(CT_VERSION), cpuCapability: text(CT_CPU_CAPABILITY), blas: text(CT_BLAS), blasCore: text(CT_BLAS_CORE),
-            oneDNN: text(CT_ONEDNN) == "yes", threads: Int(text(CT_THREADS)) ?? 0, blasThreads: Int(text(CT_BLAS_THREADS)) ?? 0)
+            oneDNN: text(CT_ONEDNN) == "yes", kernels: String(cString: ct_kernels()), threads: Int(text(CT_THREADS)) ?? 0, blasThreads: Int(text(CT_BLAS_THREADS)) ?? 0)
     }
 
     /// Sets what the library keeps for each thread: one thread a fit, no recording of gradients. Call it once on every thread that computes.
@@ -36,7 +38,7 @@ public struct EngineFingerprint: Codable, Equatable, Sendable {
 extension EngineFingerprint: CustomStringConvertible {
     public var description: String {
         let core = blasCore.isEmpty ? "" : ", core type \(blasCore)"
-        return "libtorch \(libtorch), CPU capability \(cpuCapability), BLAS \(blas.isEmpty ? "unknown" : blas)\(core), oneDNN \(oneDNN ? "yes" : "no"), "
+        return "libtorch \(libtorch), CPU capability \(cpuCapability), BLAS \(blas.isEmpty ? "unknown" : blas)\(core), oneDNN \(oneDNN ? "yes" : "no"), kernels \(kernels), "
             + "threads \(threads), BLAS threads \(blasThreads)"
     }
 }

@@ -11,6 +11,12 @@ extension RandomKey {
         return Tensor(owning: try Tensor.made(ct_normal(high, low, sizes, Int32(sizes.count), dtype.index), "drawing normals of shape \(shape)"))
     }
 
+    /// One draw from independent Gaussians (F32): mean + scale · deviation · normal. No gradient is recorded.
+    /// - Throws: `invalidInput` when the two are not of one shape, or not F32.
+    public func draw(mean: Tensor, deviation: Tensor, scale: Double = 1) throws(AccrueError) -> Tensor {
+        try Tensor.result("a draw of Gaussians", [mean, deviation], ct_gaussian_draw(mean.handle, deviation.handle, scale, high, low))
+    }
+
     /// Uniform numbers in the open interval (0, 1).
     public func uniform(_ shape: [Int], dtype: DType = .f32) throws(AccrueError) -> Tensor {
         let sizes = shape.map(Int64.init)

@@ -1,51 +1,90 @@
-// Optimiser steps in one pass over memory.
+// Optimiser steps and what else passes once over all parameters.
 #include "Failure.hpp"
-#include <cmath>
+#include "Kernels/Kernels.hpp"
 
 using namespace ct;
 
-extern "C" {
+namespace {
 
-ct_tensor ct_pulled(ct_tensor gradient, ct_tensor weight, ct_tensor centre, ct_tensor strength) {
-    return make([&]() -> at::Tensor {
-        const auto g = get(gradient).contiguous(), w = get(weight).contiguous(), c = get(centre).contiguous(), s = get(strength).contiguous();
-        TORCH_CHECK(g.sizes() == w.sizes() && g.sizes() == c.sizes() && g.sizes() == s.sizes(), "gradient ", g.sizes(), ", weights ", w.sizes(), ", centre ", c.sizes(), " and strength ", s.sizes());
-        for (const auto &a : {g, w, c, s})
-            if (a.scalar_type() != at::kFloat) return g + (w - c) * s;
-        auto result = at::empty_like(g);
-        const float *gp = g.data_ptr<float>(), *wp = w.data_ptr<float>(), *cp = c.data_ptr<float>(), *sp = s.data_ptr<float>();
-        float *out = result.data_ptr<float>();
-        for (int64_t index = 0, count = g.numel(); index < count; ++index) out[index] = gp[index] + (wp[index] - cp[index]) * sp[index];
-        return result;
-    });
+const float *floats(const at::Tensor &a) { return a.data_ptr<float>(); }
+
+// Operands of one shape, F32, each in one piece.
+std::vector<at::Tensor> alike(std::initializer_list<ct_tensor> list, const char *names) {
+    std::vector<at::Tensor> result;
+    for (auto tensor : list) {
+        result.push_back(get(tensor).contiguous());
+        TORCH_CHECK(result.back().scalar_type() == at::kFloat && result.back().is_cpu(), names, ": F32 tensors are needed");
+        TORCH_CHECK(result.back().sizes() == result.front().sizes(), names, ": shapes ", result.front().sizes(), " and ", result.back().sizes());
+    }
+    return result;
 }
+
+AdamRates rates(const ct_adam *adam) {
+    return {static_cast<float>(adam->beta1), static_cast<float>(adam->beta2), static_cast<float>(adam->rate), static_cast<float>(1 / adam->correction),
+            static_cast<float>(adam->epsilon)};
+}
+
+}  // namespace
+
+extern "C" {
 
 ct_tensor ct_blend(ct_tensor a, ct_tensor b, double share) {
     return make([&] { return at::lerp(get(a), get(b), share); });
 }
 
 int32_t ct_adam_step(
-    ct_tensor weight, ct_tensor gradient, ct_tensor first, ct_tensor second, double rate, double beta1, double beta2, double correction, double epsilon,
-    ct_tensor *out) {
+    const ct_adam *adam, ct_tensor weight, ct_tensor gradient, ct_tensor first, ct_tensor second, ct_tensor centre, ct_tensor strength, ct_tensor *out) {
     return attempt<int32_t>(-1, [&] {
-        const auto w = get(weight).contiguous(), g = get(gradient).contiguous(), m = get(first).contiguous(), v = get(second).contiguous();
-        TORCH_CHECK(w.scalar_type() == at::kFloat && g.scalar_type() == at::kFloat && m.scalar_type() == at::kFloat && v.scalar_type() == at::kFloat, "Adam takes F32 tensors");
-        TORCH_CHECK(w.sizes() == g.sizes() && w.sizes() == m.sizes() && w.sizes() == v.sizes(), "weights ", w.sizes(), ", gradient ", g.sizes(), ", moments ", m.sizes(), " and ", v.sizes());
-        auto w2 = at::empty_like(w), m2 = at::empty_like(m), v2 = at::empty_like(v);
-        const float *wp = w.data_ptr<float>(), *gp = g.data_ptr<float>(), *mp = m.data_ptr<float>(), *vp = v.data_ptr<float>();
-        float *wo = w2.data_ptr<float>(), *mo = m2.data_ptr<float>(), *vo = v2.data_ptr<float>();
-        const float b1 = static_cast<float>(beta1), b2 = static_cast<float>(beta2), a1 = static_cast<float>(1 - beta1), a2 = static_cast<float>(1 - beta2);
-        const float step = static_cast<float>(rate), scale = static_cast<float>(1 / correction), eps = static_cast<float>(epsilon);
-        for (int64_t index = 0, count = w.numel(); index < count; ++index) {
-            const float grad = gp[index];
-            mo[index] = b1 * mp[index] + a1 * grad;
-            vo[index] = b2 * vp[index] + a2 * grad * grad;
-            wo[index] = wp[index] - step * mo[index] / (std::sqrt(vo[index] * scale) + eps);
-        }
-        out[0] = wrap(w2);
-        out[1] = wrap(m2);
-        out[2] = wrap(v2);
+        const auto a = alike({weight, gradient, first, second}, "weights, gradient, moments");
+        std::vector<at::Tensor> pull;
+        if (centre != nullptr) pull = alike({weight, centre, strength}, "weights, centre, strength");
+        at::Tensor made[] = {at::empty_like(a[0]), at::empty_like(a[0]), at::empty_like(a[0])};
+        kernels().adam(
+            rates(adam), a[0].numel(), floats(a[0]), floats(a[1]), floats(a[2]), floats(a[3]), pull.empty() ? nullptr : floats(pull[1]),
+            pull.empty() ? nullptr : floats(pull[2]), made[0].data_ptr<float>(), made[1].data_ptr<float>(), made[2].data_ptr<float>());
+        for (int index = 0; index < 3; ++index) out[index] = wrap(made[index]);
         return 0;
+    });
+}
+
+int32_t ct_factorised_adam_step(const ct_adam *adam, const ct_factorised *factorised, ct_tensor *out) {
+    return attempt<int32_t>(-1, [&] {
+        const auto &f = *factorised;
+        const auto a = alike(
+            {f.mean, f.log_scale, f.by_mean, f.by_variance, f.prior_mean, f.prior_log_scale, f.mean_first, f.mean_second, f.scale_first, f.scale_second},
+            "mean, log scale, gradients, prior, moments");
+        at::Tensor made[6];
+        for (auto &tensor : made) tensor = at::empty_like(a[0]);
+        FactorisedStep step = {};
+        step.mean = floats(a[0]), step.logScale = floats(a[1]), step.byMean = floats(a[2]), step.byVariance = floats(a[3]);
+        step.priorMean = floats(a[4]), step.priorLogScale = floats(a[5]);
+        step.share = static_cast<float>(f.share), step.low = static_cast<float>(f.low), step.high = static_cast<float>(f.high);
+        step.meanOut = made[0].data_ptr<float>(), step.logScaleOut = made[1].data_ptr<float>();
+        for (int index = 0; index < 4; ++index) {
+            step.moments[index] = floats(a[static_cast<size_t>(6 + index)]);
+            step.momentsOut[index] = made[2 + index].data_ptr<float>();
+        }
+        kernels().factorisedAdam(rates(adam), step, a[0].numel());
+        for (int index = 0; index < 6; ++index) out[index] = wrap(made[index]);
+        return 0;
+    });
+}
+
+ct_tensor ct_variance(ct_tensor logScale, double low, double high) {
+    return make([&] {
+        const auto a = alike({logScale}, "log scale");
+        auto result = at::empty_like(a[0]);
+        kernels().variances(result.numel(), floats(a[0]), static_cast<float>(low), static_cast<float>(high), result.data_ptr<float>());
+        return result;
+    });
+}
+
+ct_tensor ct_gaussian_draw(ct_tensor mean, ct_tensor deviation, double scale, uint64_t high, uint64_t low) {
+    return make([&] {
+        const auto a = alike({mean, deviation}, "mean, deviation");
+        auto result = at::empty_like(a[0]);
+        kernels().draw(high, low, result.numel(), floats(a[0]), floats(a[1]), static_cast<float>(scale), result.data_ptr<float>());
+        return result;
     });
 }
 }

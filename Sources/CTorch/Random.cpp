@@ -3,6 +3,7 @@
 // Salmon, Moraes, Dror & Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). Block b of a key is the cipher of the counter (b, high half
 // of the key); the cipher's own key is the low half. The numbers depend on the key and on their place only.
 #include "Failure.hpp"
+#include "Kernels/Kernels.hpp"
 #include <cmath>
 
 using namespace ct;
@@ -37,12 +38,7 @@ inline double open_unit(uint32_t a, uint32_t b) {
     return (static_cast<double>(bits) + 0.5) * 0x1p-52;
 }
 
-// Box & Muller (1958).
-inline void gaussian_pair(float u, float v, float *out) {
-    const float radius = std::sqrt(-2.0f * std::log(u)), angle = 6.2831853f * v;
-    out[0] = radius * std::cos(angle);
-    out[1] = radius * std::sin(angle);
-}
+// Box & Muller (1958); in Float32 by the kernels.
 inline void gaussian_pair(double u, double v, double *out) {
     const double radius = std::sqrt(-2.0 * std::log(u)), angle = 6.283185307179586 * v;
     out[0] = radius * std::cos(angle);
@@ -66,10 +62,7 @@ ct_tensor ct_normal(uint64_t high, uint64_t low, const int64_t *sizes, int32_t d
     return make([&] {
         auto result = at::empty(shape(sizes, dims), type(dtype));
         if (result.scalar_type() == at::kFloat)
-            fill<float, 4>(high, low, result.data_ptr<float>(), result.numel(), [](Block b, float *out) {
-                gaussian_pair(open_unit(b.word[0]), open_unit(b.word[1]), out);
-                gaussian_pair(open_unit(b.word[2]), open_unit(b.word[3]), out + 2);
-            });
+            kernels().normals(high, low, 0, result.numel(), result.data_ptr<float>());
         else
             fill<double, 2>(high, low, result.data_ptr<double>(), result.numel(), [](Block b, double *out) {
                 gaussian_pair(open_unit(b.word[0], b.word[1]), open_unit(b.word[2], b.word[3]), out);

@@ -6,7 +6,9 @@ import Foundation
 @main
 struct Engine: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "accrue-engine", abstract: "The numerical engine of Accrue; started by 'accrue'.", subcommands: [RunCommand.self, WorkerCommand.self, QuerierCommand.self, FingerprintCommand.self, BenchSwapCommand.self])
+        commandName: "accrue-engine", abstract: "The numerical engine of Accrue; started by 'accrue'.", subcommands: [
+            RunCommand.self, WorkerCommand.self, QuerierCommand.self, FingerprintCommand.self, StepCommand.self, FisherCommand.self, BenchSwapCommand.self,
+        ])
 
     static func main() {
         do {

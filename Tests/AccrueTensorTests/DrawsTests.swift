@@ -17,6 +17,42 @@ import Testing
         }
     }
 
+    @Test("every instruction set draws the same bits, wherever a stretch begins and ends", arguments: [1, 63, 64, 65, 1_000, 4_099])
+    func levels(count: Int) throws {
+        let key = RandomKey(seed: 12)
+        let whole = try key.normal([5_000]).floats()
+        for level in FusedKernels.allCases where (try? FusedKernels.use(level)) != nil {
+            defer { try? FusedKernels.use(.widest) }
+            #expect(try key.normal([count]).floats() == Array(whole.prefix(count)), "\(level)")
+        }
+    }
+
+    @Test("tails of the normals have their probabilities, out to four standard deviations")
+    func tails() throws {
+        let n = 1_000_000
+        let values = try RandomKey(seed: 13).normal([n]).floats()
+        for bound in [0.5, 1, 2, 3, 4] {
+            let p = erfc(bound / 2.0.squareRoot()) / 2, spread = 5 * (p * (1 - p) / Double(n)).squareRoot()
+            #expect(abs(Double(values.filter { Double($0) > bound }.count) / Double(n) - p) < spread)
+            #expect(abs(Double(values.filter { Double($0) < -bound }.count) / Double(n) - p) < spread)
+        }
+    }
+
+    @Test("normals of one block and of its neighbours are uncorrelated, and so are their squares")
+    func independence() throws {
+        let n = 262_144
+        let values = try RandomKey(seed: 14).normal([n]).floats().map(Double.init)
+        for distance in [1, 2, 8, 16, 32, 48, 64] {
+            var sum = 0.0, squares = 0.0
+            for index in 0..<(n - distance) {
+                sum += values[index] * values[index + distance]
+                squares += (values[index] * values[index] - 1) * (values[index + distance] * values[index + distance] - 1)
+            }
+            #expect(abs(sum) < 5 * Double(n).squareRoot())
+            #expect(abs(squares) < 5 * 2 * Double(n).squareRoot())
+        }
+    }
+
     @Test("the first block is Philox4x32-10 of its published test vector")
     func knownAnswer() throws {
         // Random123's known answers: counter 0 and key 0 give the words 6627e8d5 e169c58d bc57ac4c 9b00dbd8.

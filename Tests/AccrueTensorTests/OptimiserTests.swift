@@ -54,6 +54,78 @@ import Testing
         for (found, expected) in zip(try weights.tensor("w").doubles(), w) { #expect(abs(found - expected) < 1e-5) }
     }
 
+    @Test("a pull towards a centre is a Gaussian prior's gradient")
+    func pulled() throws {
+        let key = RandomKey(seed: 21), n = 37
+        let w = NamedTensors([("w", try key.folding(0).normal([n]))]), g = NamedTensors([("w", try key.folding(1).normal([n]))])
+        let centre = NamedTensors([("w", try key.folding(2).normal([n]))]), strength = NamedTensors([("w", try key.folding(3).normal([n]).squared())])
+        var pulled = w, plain = w
+        var one = Adam(first: try w.zeros(), second: try w.zeros(), steps: 0, pull: (centre, strength)), other = try Adam(for: w)
+        for _ in 0..<5 {
+            let whole = try g.zip(plain, centre, strength) { (g, o) throws(AccrueError) in try g + (try (o[0] - o[1]) * o[2]) }
+            try other.update(&plain, gradient: whole, rate: 0.1)
+            try one.update(&pulled, gradient: g, rate: 0.1)
+        }
+        #expect(try (pulled.tensor("w") - plain.tensor("w")).absolute().largest().item() < 1e-5)
+    }
+
+    @Test("Adam on a factorised Gaussian takes the steps of its equations, on every instruction set")
+    func factorised() throws {
+        let key = RandomKey(seed: 22), n = 37, share = 0.01
+        func part(_ name: String, _ scale: Double = 1, _ shift: Double = 0) throws -> NamedTensors {
+            NamedTensors([("w", try key.folding(name).normal([n]) * scale + shift)])
+        }
+        let start = FactorisedGaussian(mean: try part("mean"), logScale: try part("logScale", 1, -2))
+        let prior = FactorisedGaussian(mean: try part("priorMean"), logScale: try part("priorLogScale", 1, -1))
+        let slope = FactorisedGaussian(mean: try part("byMean"), logScale: try part("byVariance"))
+        let range = -3.0 ... 0.0
+        for level in FusedKernels.allCases where (try? FusedKernels.use(level)) != nil {
+            defer { try? FusedKernels.use(.widest) }
+            var q = start, adam = try FactorisedAdam(prior: prior, share: share, logScaleRange: range)
+            var m = try start.mean.tensor("w").doubles(), s = try start.logScale.tensor("w").doubles()
+            var moments = [[Double]](repeating: [Double](repeating: 0, count: n), count: 4)
+            let m0 = try prior.mean.tensor("w").doubles(), s0 = try prior.logScale.tensor("w").doubles()
+            let g = try slope.mean.tensor("w").doubles(), h = try slope.logScale.tensor("w").doubles()
+            for step in 1...5 {
+                try adam.update(&q, gradient: slope, rate: 0.02)
+                func move(_ index: Int, _ first: Int, _ gradient: Double) -> Double {
+                    moments[first][index] = 0.9 * moments[first][index] + 0.1 * gradient
+                    moments[first + 1][index] = 0.999 * moments[first + 1][index] + 0.001 * gradient * gradient
+                    let c1 = 1 - pow(0.9, Double(step)), c2 = 1 - pow(0.999, Double(step))
+                    return 0.02 * moments[first][index] / c1 / ((moments[first + 1][index] / c2).squareRoot() + 1e-8)
+                }
+                for index in 0..<n {
+                    let byScale = range.contains(s[index]) ? 2 * exp(2 * s[index]) * h[index] : 0
+                    let byMean = g[index] + share * (m[index] - m0[index]) * exp(-2 * s0[index])
+                    let byLogScale = byScale + share * expm1(2 * (s[index] - s0[index]))
+                    m[index] -= move(index, 0, byMean)
+                    s[index] -= move(index, 2, byLogScale)
+                }
+            }
+            for (found, expected) in zip(try q.mean.tensor("w").doubles() + q.logScale.tensor("w").doubles(), m + s) {
+                #expect(abs(found - expected) < 2e-5, "\(level)")
+            }
+        }
+    }
+
+    @Test("a posterior that is its prior stays, bit for bit, when the loss says nothing")
+    func atRest() throws {
+        let q = FactorisedGaussian(mean: NamedTensors([("w", try RandomKey(seed: 23).normal([1_001]))]), logScale: NamedTensors([("w", try RandomKey(seed: 24).normal([1_001]))]))
+        var moved = q, adam = try FactorisedAdam(prior: q, share: 1, logScaleRange: -12.0 ... 4)
+        for _ in 0..<3 { try adam.update(&moved, gradient: try q.zeros(), rate: 0.1) }
+        #expect(try moved.tensors.map { try $0.tensor.bytes() } == q.tensors.map { try $0.tensor.bytes() })
+    }
+
+    @Test("variances are exp(2 log σ) within a rounding or two, over the whole range")
+    func variances() throws {
+        let logScales = stride(from: Float(-13), through: 5, by: 0.01).map { $0 }
+        let found = try Tensor(logScales, shape: [logScales.count]).variance(logScaleIn: -12.0 ... 4).doubles()
+        for (scale, variance) in zip(logScales, found) {
+            let expected = exp(2 * min(4, max(-12, Double(scale))))
+            #expect(abs(variance - expected) < 4e-7 * expected)
+        }
+    }
+
     @Test("momentum descent with weight decay follows its recurrence, with and without Nesterov")
     func momentum() throws {
         for nesterov in [false, true] {

@@ -42,11 +42,21 @@ extension [Weighted<NamedTensors>] {
         let total = reduce(0) { $0 + $1.rows }
         guard let first, total > 0 else { throw AccrueError(.invalidInput, while: "averaging \(count) models", "their rows are \(map(\.rows))") }
         if count == 1 { return first.value }
-        var sum = try first.value.map { (tensor) throws(AccrueError) in try tensor.cast(to: .f64) * (Double(first.rows) / Double(total)) }
-        for part in dropFirst() {
-            let weight = Double(part.rows) / Double(total)
-            sum = try sum.zip(part.value) { (sum, tensor) throws(AccrueError) in try sum + (try tensor[0].cast(to: .f64) * weight) }
+        return try map(\.value).weightedSum(map { Double($0.rows) / Double(total) })
+    }
+}
+
+extension [NamedTensors] {
+    /// Σ weight · tree, tensor by tensor, summed in order in Float64.
+    /// - Throws: `invalidInput` for no trees, or trees of different structure.
+    public func weightedSum(_ weights: [Double]) throws(AccrueError) -> NamedTensors {
+        guard let first else { throw AccrueError(.invalidInput, while: "summing models", "there are none") }
+        var list: [(String, Tensor)] = []
+        for name in first.names {
+            var parts: [Tensor] = []
+            for tree in self { parts.append(try tree.tensor(name)) }
+            list.append((name, try .weightedSum(parts, weights: weights)))
         }
-        return try sum.zip(first.value) { (sum, like) throws(AccrueError) in try sum.cast(to: like[0].dtype) }
+        return NamedTensors(list)
     }
 }

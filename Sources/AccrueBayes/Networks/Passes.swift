@@ -45,10 +45,22 @@ public struct LocalReparameterisationPass: NetworkPass {
     }
 
     public func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        if case .dense = layer.kind { return try x.linear(try gaussian(layer), key: key.folding(layer.name)) }
         let m = try layer(x, try mean.tensor(layer.weight), try layer.bias(of: mean))
         let v = try layer(try x.squared(), try variance.tensor(layer.weight), try layer.bias(of: variance))
         // 1e-16 keeps the root's gradient finite where a variance is 0.
         return try m + (try (v + 1e-16).squareRoot() * (try key.folding(layer.name).normal(m.shape)))
+    }
+
+    public func pooledConvolution(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        guard case .convolution(_, let padding) = layer.kind else { return try affine(layer, x) }
+        return try x.convolvedPooledRelu(try gaussian(layer), padding: padding, key: key.folding(layer.name))
+    }
+
+    private func gaussian(_ layer: Layer.Affine) throws(AccrueError) -> GaussianAffine {
+        GaussianAffine(
+            weight: try mean.tensor(layer.weight), bias: try layer.bias(of: mean), variance: try variance.tensor(layer.weight),
+            biasVariance: try layer.bias(of: variance))
     }
 
     public func batchNorm(_ layer: Layer.BatchNorm, _ x: Tensor) throws(AccrueError) -> Tensor {
@@ -57,7 +69,7 @@ public struct LocalReparameterisationPass: NetworkPass {
     }
 }
 
-/// Plain weights, with a zero added to every affine layer's output: the gradient by that zero is the gradient of each row's own output, from which
+/// Plain weights, with a zero added to every affine layer's output (or a pooled convolution's): the gradient by that zero is the gradient of each row's own output, from which
 /// per-row gradients of the weights follow.
 struct TappedPass: NetworkPass {
     let weights: NamedTensors
@@ -65,6 +77,8 @@ struct TappedPass: NetworkPass {
     let taps: NamedTensors
     /// What went into each affine layer.
     private(set) var inputs: [String: Tensor] = [:]
+    /// Which positions won, of convolutions that were pooled at once.
+    private(set) var winners: [String: Tensor] = [:]
     private(set) var outputShapes: [(String, [Int])] = []
 
     init(_ weights: NamedTensors, taps: NamedTensors) {
@@ -73,7 +87,18 @@ struct TappedPass: NetworkPass {
     }
 
     mutating func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
-        let y = try layer(x, try weights.tensor(layer.weight), try layer.bias(of: weights))
+        try tap(layer, x, try layer(x, try weights.tensor(layer.weight), try layer.bias(of: weights)))
+    }
+
+    mutating func pooledConvolution(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        guard case .convolution(_, let padding) = layer.kind,
+            let (y, winners) = try x.convolvedPooledReluWithWinners(try weights.tensor(layer.weight), try layer.bias(of: weights), padding: padding)
+        else { return try affine(layer, x).maxPooled(2, stride: 2).relu() }
+        self.winners[layer.name] = winners
+        return try tap(layer, x, y)
+    }
+
+    private mutating func tap(_ layer: Layer.Affine, _ x: Tensor, _ y: Tensor) throws(AccrueError) -> Tensor {
         inputs[layer.name] = try x.detached()
         outputShapes.append((layer.name, y.shape))
         return taps.contains(layer.name) ? try y + (try taps.tensor(layer.name)) : y

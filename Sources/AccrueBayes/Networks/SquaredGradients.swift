@@ -17,13 +17,13 @@ extension Network {
         _ = try apply(try inputs.rows(0..<1), &probe)
         var zeros: [(String, Tensor)] = []
         for (name, shape) in probe.outputShapes { zeros.append((name, try .zeros([inputs.rowCount] + shape.dropFirst()))) }
-        let (_, gradients, seen) = try valueAndGradient(at: NamedTensors(zeros)) { (taps) throws(AccrueError) -> (Tensor, [String: Tensor]) in
+        let (_, gradients, seen) = try valueAndGradient(at: NamedTensors(zeros)) { (taps) throws(AccrueError) -> (Tensor, TappedPass) in
             var pass = TappedPass(weights, taps: taps)
-            return (try loss(try apply(inputs, &pass)), pass.inputs)
+            return (try loss(try apply(inputs, &pass)), pass)
         }
         var result: [(String, Tensor)] = []
         for layer in affineLayers {
-            guard let input = seen[layer.name] else { continue }
+            guard let input = seen.inputs[layer.name] else { continue }
             let delta = try gradients.tensor(layer.name)
             switch layer.kind {
             case .dense:
@@ -31,6 +31,12 @@ extension Network {
                 result.append((layer.weight, try squares.transposed().matmul(try input.squared())))
                 if layer.hasBias { result.append((layer.bias, try squares.sum(0))) }
             case .convolution(let kernel, let padding):
+                if let winners = seen.winners[layer.name] {
+                    let squares = try input.pooledSquares(winners: winners, slope: delta, kernel: kernel, padding: padding)
+                    result.append((layer.weight, squares.weight))
+                    if layer.hasBias { result.append((layer.bias, squares.bias)) }
+                    continue
+                }
                 let rows = inputs.rowCount
                 let flat = try delta.reshaped([rows, layer.outputs, -1])
                 let patches = try input.unfolded(kernel, padding: padding)

@@ -53,8 +53,7 @@ struct IncrementalModel: Sendable {
         ) { (key) throws(AccrueError) in
             var list: [(String, Tensor)] = []
             for (name, tensor) in mean.tensors {
-                let noise = try key.folding(name).normal(tensor.shape) * (try deviation.tensor(name))
-                list.append((name, try tensor + (try noise * scale)))
+                list.append((name, try key.folding(name).draw(mean: tensor, deviation: try deviation.tensor(name), scale: scale)))
             }
             return NetworkMember(NamedTensors(list))
         }

@@ -93,8 +93,9 @@ struct MeanField: LearningMethod {
     func merge(_ deltas: [Weighted<Delta>], into work: Work, round: Round, key: RandomKey) throws(AccrueError) -> Work {
         var result = work
         result.sites = deltas.map(\.value.site)
-        var sum = result.sites[0]
-        for site in result.sites.dropFirst() { sum = try combine(sum, site) { (a, b) throws(AccrueError) in try a + b } }
+        let ones = result.sites.map { _ in 1.0 }
+        let sum = Natural(
+            precision: try result.sites.map(\.precision).weightedSum(ones), precisionMean: try result.sites.map(\.precisionMean).weightedSum(ones))
         // The guard: where the sites would take a precision below the floor, both parameters move only as far as the floor.
         let step = try sum.precision.zip(work.prior.precision) { (change, prior) throws(AccrueError) in
             let low = try (try prior[0] + change).isBelow(try prior[0] * Self.floor)
@@ -154,43 +155,30 @@ struct MeanField: LearningMethod {
             plan: plan, schedule: .linear(from: settings.learningRate, to: settings.learningRate * settings.finalRate, steps: plan.steps),
             averageFrom: plan.steps)
         let share = settings.temperature / Double(rowsCounted)
-        let pull = try prior.logScale.map { (scale) throws(AccrueError) in try (scale * -2).exp() }
-        let parameters = Variational(mean: start.mean, logScale: start.logScale)
-        let outcome = try loop.run(parameters, try Adam(for: parameters), rows: try model.design.rows(shard), round: round, key: key) {
+        let start = FactorisedGaussian(mean: start.mean, logScale: start.logScale)
+        let optimiser = try FactorisedAdam(
+            prior: FactorisedGaussian(mean: prior.mean, logScale: prior.logScale), share: share, logScaleRange: Self.logScaleRange)
+        let outcome = try loop.run(start, optimiser, rows: try model.design.rows(shard), round: round, key: key) {
             (current, batch, stepKey) throws(AccrueError) in
-            let (value, slope) = try valueAndGradient(at: current) { (q) throws(AccrueError) in
-                let variance = try q.logScale.map { (scale) throws(AccrueError) in try (scale.clamped(Self.logScaleRange) * 2).exp() }
-                var pass = LocalReparameterisationPass(mean: q.mean, variance: variance, key: stepKey)
+            let variance = try current.logScale.map { (scale) throws(AccrueError) in try scale.variance(logScaleIn: Self.logScaleRange) }
+            // By mean and variance; the optimiser adds the divergence's gradient.
+            return try valueAndGradient(at: FactorisedGaussian(mean: current.mean, logScale: variance)) { (q) throws(AccrueError) in
+                var pass = LocalReparameterisationPass(mean: q.mean, variance: q.logScale, key: stepKey)
                 let outputs = try model.network.apply(batch.inputs, &pass)
                 var weights = q.mean
                 if model.likelihood == .gaussian(noisePrecision: nil) {
                     // The likelihood's own weight has no outputs of its own: it is drawn itself.
-                    weights = try q.mean.zip(variance) { (mean, v) throws(AccrueError) in
-                        mean.shape.isEmpty ? try mean + (try v[0].squareRoot() * (try stepKey.folding(Likelihood.logVariance).normal([]))) : mean
+                    weights = try q.mean.zip(q.logScale) { (mean, variance) throws(AccrueError) in
+                        guard mean.shape.isEmpty else { return mean }
+                        return try mean + (try variance[0].squareRoot() * (try stepKey.folding(Likelihood.logVariance).normal([])))
                     }
                 }
                 return try model.likelihood.loss(outputs, batch.targets, weights: weights)
             }
-            // The divergence's gradient by hand: D/σ₀² for means, expm1(2d) for log scales.
-            let mean = try slope.mean.zip(current.mean, prior.mean, pull) { (g, o) throws(AccrueError) in try g + (try (try (o[0] - o[1]) * o[2]) * share) }
-            let logScale = try slope.logScale.zip(current.logScale, prior.logScale) { (g, o) throws(AccrueError) in
-                try g + (try (try (o[0] - o[1]) * 2).expm1() * share)
-            }
-            return (value, Variational(mean: mean, logScale: logScale))
         }
         let result = State(
             mean: outcome.weights.mean, logScale: try outcome.weights.logScale.map { (scale) throws(AccrueError) in try scale.clamped(Self.logScaleRange) })
         return (result, outcome.report)
-    }
-
-    /// What the optimiser moves.
-    private struct Variational: TensorTree {
-        var mean: NamedTensors
-        var logScale: NamedTensors
-        mutating func visit(_ body: (String, inout Tensor) throws(AccrueError) -> Void) throws(AccrueError) {
-            try mean.visit { (name, tensor) throws(AccrueError) in try body("mean.\(name)", &tensor) }
-            try logScale.visit { (name, tensor) throws(AccrueError) in try body("logScale.\(name)", &tensor) }
-        }
     }
 }
 

@@ -72,14 +72,14 @@ struct OnlineLaplace: LearningMethod {
         let strength = settings.temperature / Double(round.roundRows)
         let pull = try work.precision.map { (precision) throws(AccrueError) in try precision * strength }
         let outcome = try loop.run(
-            work.weights, Adam(first: work.first, second: work.second, steps: work.steps), rows: try model.design.rows(shard), round: round, key: key
+            work.weights, Adam(first: work.first, second: work.second, steps: work.steps, pull: (centre: work.mean, strength: pull)),
+            rows: try model.design.rows(shard), round: round, key: key
         ) { (weights, batch, _) throws(AccrueError) in
-            let (value, slope) = try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
+            // The optimiser adds the prior's gradient, (T/n) P (w − m).
+            try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
                 var pass = PlainPass(weights)
                 return try model.likelihood.loss(try model.network.apply(batch.inputs, &pass), batch.targets, weights: weights)
             }
-            // The prior's gradient by hand: (T/n) P (w − m).
-            return (value, try slope.zip(weights, work.mean, pull) { (g, o) throws(AccrueError) in try g.pulled(o[0], to: o[1], strength: o[2]) })
         }
         let delta = Delta(
             weights: outcome.weights, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps,
@@ -159,10 +159,9 @@ struct OnlineLaplace: LearningMethod {
 
     /// Σ of squared per-row gradients of −log p(ŷ | x, w), with ŷ drawn from the model: the true Fisher information's diagonal.
     private func fisher(_ weights: NamedTensors, _ batch: Batch, key: RandomKey) throws(AccrueError) -> NamedTensors {
-        var pass = PlainPass(weights)
-        let labels = try model.likelihood.draw(try model.network.apply(batch.inputs, &pass), weights: weights, key: key)
         let squares = try model.network.squaredGradients(weights, inputs: batch.inputs) { (outputs) throws(AccrueError) in
-            try model.likelihood.loss(outputs, labels, weights: weights, .sum)
+            let labels = try model.likelihood.draw(try outputs.detached(), weights: weights, key: key)
+            return try model.likelihood.loss(outputs, labels, weights: weights, .sum)
         }
         // The information about a Gaussian's log variance is ½ a row, in closed form.
         let own = try model.likelihood.ownWeights()

@@ -61,11 +61,6 @@ extension Tensor {
         try Self.result("a clamp", [self], ct_clamp(handle, range.lowerBound, range.upperBound))
     }
 
-    /// This gradient plus what a Gaussian prior adds to it: `strength` · (`weights` − `centre`), all of one shape.
-    public func pulled(_ weights: Tensor, to centre: Tensor, strength: Tensor) throws(AccrueError) -> Tensor {
-        try Self.result("a prior's pull", [self, weights, centre, strength], ct_pulled(handle, weights.handle, centre.handle, strength.handle))
-    }
-
     /// This tensor moved by `share` of the way to another of its shape.
     public func blended(with other: Tensor, share: Double) throws(AccrueError) -> Tensor {
         try Self.result("a blend", [self, other], ct_blend(handle, other.handle, share))

@@ -27,7 +27,26 @@ extension Tensor {
     /// A convolution of stride 1, 2×2 max-pooling of stride 2 and a ReLU: [rows, channels, height, width] with `weight` [out, channels, k, k] gives
     /// [rows, out, (height + 2·padding − k + 1) / 2, …], rounded down. For F32 one pass over the product, much faster than the three by themselves.
     public func convolvedPooledRelu(_ weight: Tensor, _ bias: Tensor?, padding: Int = 0) throws(AccrueError) -> Tensor {
-        try Self.result("a pooled convolution", [self, weight], ct_convolution_pool(handle, weight.handle, bias?.handle, Int64(padding)))
+        try Self.result("a pooled convolution", [self, weight], ct_convolution_pool(handle, weight.handle, bias?.handle, Int64(padding), nil))
+    }
+
+    /// The same, with which position of each window won; nil where there are no kernels for it.
+    public func convolvedPooledReluWithWinners(_ weight: Tensor, _ bias: Tensor?, padding: Int = 0) throws(AccrueError) -> (output: Tensor, winners: Tensor)? {
+        var winners: ct_tensor?
+        let output = try Self.result(
+            "a pooled convolution", [self, weight], ct_convolution_pool(handle, weight.handle, bias?.handle, Int64(padding), &winners))
+        return winners.map { (output, Tensor(owning: $0)) }
+    }
+
+    /// Sums over rows of each row's squared gradient by weight and bias of a pooled convolution with this input.
+    /// - Parameters:
+    ///   - winners: which positions won.
+    ///   - slope: the gradient by the convolution's output.
+    public func pooledSquares(winners: Tensor, slope: Tensor, kernel: Int, padding: Int) throws(AccrueError) -> (weight: Tensor, bias: Tensor) {
+        var out: [ct_tensor?] = [nil, nil]
+        let status = ct_pooled_squares(handle, winners.handle, slope.handle, Int64(kernel), Int64(padding), &out)
+        let weight = try Self.result("squared gradients", [self, slope], status == 0 ? out[0] : nil)
+        return (weight, try Self.result("squared gradients", [self, slope], out[1]))
     }
 
     /// The largest, or the mean, of each size × size window: [rows, channels, height, width] to

@@ -26,6 +26,8 @@ enum ct_unary {
 enum ct_binary { CT_ADD, CT_SUB, CT_MUL, CT_DIV, CT_MAXIMUM, CT_MINIMUM, CT_POW, CT_MATMUL, CT_EQUAL, CT_LESS };
 enum ct_reduce { CT_SUM, CT_MEAN, CT_AMAX, CT_LOGSUMEXP };
 enum ct_fact { CT_VERSION, CT_CPU_CAPABILITY, CT_BLAS, CT_BLAS_CORE, CT_BLAS_THREADS, CT_ONEDNN, CT_THREADS };
+// Instruction sets that the fused kernels are compiled for; CT_REFERENCE does without the kernels, CT_WIDEST is the widest that the processor has.
+enum ct_level { CT_REFERENCE, CT_BASELINE, CT_AVX2, CT_AVX512, CT_WIDEST };
 enum ct_reduction { CT_REDUCE_NONE, CT_REDUCE_MEAN, CT_REDUCE_SUM };
 
 // The reason of this thread's last failure.
@@ -34,6 +36,11 @@ const char *ct_error(void);
 void ct_begin_thread(void);
 // What the library says about itself; NULL when it does not say. The caller frees it with free().
 char *_Nullable ct_describe(enum ct_fact fact);
+
+// Chooses the fused kernels' instruction set for the calling thread (at first the widest that the processor has); 0, or -1 when it has none such.
+int32_t ct_use_kernels(int32_t level);
+// The name of the one in use.
+const char *ct_kernels(void);
 
 void ct_free(ct_tensor tensor);
 ct_tensor _Nullable ct_from_bytes(const void *_Nullable data, int32_t dtype, const int64_t *_Nullable shape, int32_t dims);
@@ -72,10 +79,23 @@ ct_tensor _Nullable ct_softmax(ct_tensor a, int32_t dim, bool log);
 
 // x [N, in], weight [out, in], bias [out] -> [N, out].
 ct_tensor _Nullable ct_linear(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias);
+// The same where weights are independent Gaussians: mean(x) + sqrt(variance(x^2) + 1e-16) * normal, with the key's normals in the order [N, out].
+ct_tensor _Nullable ct_noisy_linear(
+    ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, ct_tensor variance, ct_tensor _Nullable bias_variance, uint64_t high, uint64_t low);
 // x [N, C, H, W], weight [O, C, kh, kw], bias [O].
 ct_tensor _Nullable ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t stride, int64_t padding);
-// A convolution of stride 1, 2x2 max-pooling of stride 2 and ReLU at once; same operands. Float32 has a kernel of its own.
-ct_tensor _Nullable ct_convolution_pool(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t padding);
+// A convolution of stride 1, 2x2 max-pooling of stride 2 and ReLU at once; same operands. Float32 has kernels of its own, which also say which
+// position of each window won (U8 [N, H', W', O]: 0 ... 3, or 4 where ReLU cut it off); without kernels that stays NULL.
+ct_tensor _Nullable ct_convolution_pool(
+    ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t padding, ct_tensor _Nullable *_Nullable winners);
+// The same where weights are independent Gaussians: mean(x) + sqrt(variance(x^2) + 1e-16) * normal before pooling, with the key's normals in the order
+// [N, H', W', 4, O] of windows and their corners.
+ct_tensor _Nullable ct_noisy_convolution_pool(
+    ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, ct_tensor variance, ct_tensor _Nullable bias_variance, int64_t padding, uint64_t high,
+    uint64_t low);
+// Sums over images of each image's squared gradient by weight and bias of a pooled convolution, from its input, its winners and the gradient by its
+// output [N, O, H', W']. Writes two new tensors; 0, or -1 on failure.
+int32_t ct_pooled_squares(ct_tensor x, ct_tensor winners, ct_tensor slope, int64_t kernel, int64_t padding, ct_tensor _Nullable *_Nonnull out);
 ct_tensor _Nullable ct_max_pool2d(ct_tensor x, int64_t size, int64_t stride);
 ct_tensor _Nullable ct_average_pool2d(ct_tensor x, int64_t size, int64_t stride);
 // x [N, C, H, W] -> patches [N, C*size*size, positions].
@@ -100,15 +120,36 @@ ct_tensor _Nullable ct_normal(uint64_t high, uint64_t low, const int64_t *_Nulla
 ct_tensor _Nullable ct_uniform(uint64_t high, uint64_t low, const int64_t *_Nullable shape, int32_t dims, int32_t dtype);
 void ct_random_words(uint64_t high, uint64_t low, uint64_t *_Nullable out, int64_t count);
 
-// gradient + (weight - centre) * strength, element by element, in one pass for Float32: what a Gaussian prior adds to a gradient.
-ct_tensor _Nullable ct_pulled(ct_tensor gradient, ct_tensor weight, ct_tensor centre, ct_tensor strength);
 // a + (b - a) * share.
 ct_tensor _Nullable ct_blend(ct_tensor a, ct_tensor b, double share);
-// One step of Adam (Kingma & Ba 2015) on Float32 tensors of one shape; corrected rates are the caller's: new = w - rate * m' / (sqrt(v' / correction) + epsilon).
-// Writes three new tensors; 0, or -1 on failure.
+// Sum of weight * tensor in Float64, tensor after tensor, in one pass: F32 or F64 tensors of one shape. Not recorded.
+ct_tensor _Nullable ct_weighted_sum(const ct_tensor _Nonnull *_Nullable list, const double *_Nullable weights, int32_t count);
+// exp(2 * log scale), with log scales cut to low ... high. Not recorded.
+ct_tensor _Nullable ct_variance(ct_tensor log_scale, double low, double high);
+// mean + scale * deviation * normal. Not recorded.
+ct_tensor _Nullable ct_gaussian_draw(ct_tensor mean, ct_tensor deviation, double scale, uint64_t high, uint64_t low);
+
+// Adam (Kingma & Ba 2015); corrected rates are the caller's: new = w - rate * m' / (sqrt(v' / correction) + epsilon).
+typedef struct ct_adam {
+    double rate, beta1, beta2, correction, epsilon;
+} ct_adam;
+
+// One step on F32 tensors of one shape. With centre and strength, (weight - centre) * strength is added to the gradient: a Gaussian prior's part.
+// Writes three new tensors (weight, moments); 0, or -1 on failure.
 int32_t ct_adam_step(
-    ct_tensor weight, ct_tensor gradient, ct_tensor first, ct_tensor second, double rate, double beta1, double beta2, double correction, double epsilon,
-    ct_tensor _Nullable *_Nonnull out);
+    const ct_adam *adam, ct_tensor weight, ct_tensor gradient, ct_tensor first, ct_tensor second, ct_tensor _Nullable centre,
+    ct_tensor _Nullable strength, ct_tensor _Nullable *_Nonnull out);
+
+// A factorised Gaussian, the gradients of an expected loss by its means and variances, its prior, and what their divergence counts for (`share`).
+// Log scales beyond low ... high do not follow the loss.
+typedef struct ct_factorised {
+    ct_tensor mean, log_scale, by_mean, by_variance, prior_mean, prior_log_scale;
+    ct_tensor mean_first, mean_second, scale_first, scale_second;
+    double share, low, high;
+} ct_factorised;
+
+// One step of Adam on loss + share * KL(q, prior). Writes six new tensors (mean, log scale, both moments of either); 0, or -1 on failure.
+int32_t ct_factorised_adam_step(const ct_adam *adam, const ct_factorised *factorised, ct_tensor _Nullable *_Nonnull out);
 
 #pragma clang assume_nonnull end
 

@@ -1,0 +1,14 @@
+// All kernels for one instruction set. Included once for each by Levels.cpp, in a namespace that says `vectorBytes` and `levelName`.
+#include "Vector.hpp"
+#include "Normals.hpp"
+#include "PooledForward.hpp"
+#include "PooledBackward.hpp"
+#include "Sweeps.hpp"
+#include "Merging.hpp"
+
+static constexpr Kernels table = {
+    levelName, false, lanes, normals, packedCount, packWeights, convolve, pool, poolNoisy, patchCount, patchSums, patchSquares, scatter, adam, factorisedAdam, variances,
+    addNoise, draw, weightedSum, weightedSumDouble,
+};
+
+#undef ACCRUE_INLINE

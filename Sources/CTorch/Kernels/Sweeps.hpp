@@ -1,0 +1,110 @@
+// One pass over parameters or outputs for everything that is done to them. Included by Level.hpp only.
+
+// exp(x) − 1 and exp(x) for |x| up to 87 (Cephes' single-precision polynomial, Moshier): x = n log 2 + r, exp(x) − 1 = 2ⁿ(exp(r) − 1) + (2ⁿ − 1).
+struct Exponential {
+    F value, lessOne;
+};
+
+ACCRUE_INLINE Exponential exponential(F x) {
+    x = __builtin_elementwise_min(__builtin_elementwise_max(x, F(-87.0f)), F(87.0f));
+    // Adding 1.5 · 2²³ rounds to a whole number, which then stands in the low bits.
+    const F rounded = x * 1.44269504088896341f + 12582912.0f, n = rounded - 12582912.0f;
+    const F power = bits((bits(rounded) - 0x4B400000u + 127u) << 23);
+    const F r = x - n * 0.693359375f - n * -2.12194440e-4f;
+    F p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    const F less = p * r * r + r;
+    return {power * less + power, power * less + (power - 1.0f)};
+}
+
+// Kernels below work on whole vectors; what is left at the end passes through short copies.
+ACCRUE_INLINE F part(const float *from, int64_t count) {
+    if (count >= lanes) return load(from);
+    F value = 0.0f;
+    for (int64_t lane = 0; lane < count; ++lane) value[lane] = from[lane];
+    return value;
+}
+
+// One step of Adam on a vector; the new weight.
+ACCRUE_INLINE F adamStep(const AdamRates &r, F weight, F gradient, F &first, F &second) {
+    first = first * r.beta1 + gradient * (1.0f - r.beta1);
+    second = second * r.beta2 + gradient * gradient * (1.0f - r.beta2);
+    return weight - first * r.step / (root(second * r.scale) + r.epsilon);
+}
+
+static void adam(
+    const AdamRates &r, int64_t count, const float *weight, const float *gradient, const float *first, const float *second, const float *centre,
+    const float *strength, float *weightOut, float *firstOut, float *secondOut) {
+    for (int64_t at = 0; at < count; at += lanes) {
+        const int64_t some = count - at;
+        F w = part(weight + at, some), g = part(gradient + at, some), m = part(first + at, some), v = part(second + at, some);
+        if (centre != nullptr) g += (w - part(centre + at, some)) * part(strength + at, some);
+        w = adamStep(r, w, g, m, v);
+        store(weightOut + at, w, some);
+        store(firstOut + at, m, some);
+        store(secondOut + at, v, some);
+    }
+}
+
+// σ² = exp(2 log σ), log σ cut to a range.
+static void variances(int64_t count, const float *logScale, float low, float high, float *out) {
+    for (int64_t at = 0; at < count; at += lanes) {
+        const F scale = __builtin_elementwise_min(__builtin_elementwise_max(part(logScale + at, count - at), F(low)), F(high));
+        store(out + at, exponential(scale * 2.0f).value, count - at);
+    }
+}
+
+// Adam on mean and log σ of a factorised Gaussian, from the likelihood's gradients by mean and by σ². KL's are added: share · (μ − μ₀) / σ₀² and
+// share · (exp(2 log σ/σ₀) − 1). Outside of its range log σ has no gradient from the likelihood.
+static void factorisedAdam(const AdamRates &r, const FactorisedStep &s, int64_t count) {
+    for (int64_t at = 0; at < count; at += lanes) {
+        const int64_t some = count - at;
+        F mean = part(s.mean + at, some), scale = part(s.logScale + at, some);
+        const F priorScale = part(s.priorLogScale + at, some);
+        F g = part(s.byMean + at, some) + (mean - part(s.priorMean + at, some)) * exponential(priorScale * -2.0f).value * s.share;
+        F m = part(s.moments[0] + at, some), v = part(s.moments[1] + at, some);
+        mean = adamStep(r, mean, g, m, v);
+        store(s.meanOut + at, mean, some);
+        store(s.momentsOut[0] + at, m, some);
+        store(s.momentsOut[1] + at, v, some);
+        const I inside = (scale >= F(s.low)) & (scale <= F(s.high));
+        const F slope = part(s.byVariance + at, some) * exponential(scale * 2.0f).value * 2.0f;
+        g = (inside ? slope : F(0.0f)) + exponential((scale - priorScale) * 2.0f).lessOne * s.share;
+        m = part(s.moments[2] + at, some), v = part(s.moments[3] + at, some);
+        scale = adamStep(r, scale, g, m, v);
+        store(s.logScaleOut + at, scale, some);
+        store(s.momentsOut[2] + at, m, some);
+        store(s.momentsOut[3] + at, v, some);
+    }
+}
+
+constexpr int64_t noiseAtOnce = 1024;
+
+// mean + √(variance + 10⁻¹⁶) · normal, and the slope by the variance, normal / 2√…; `variance` and `rates` may be one.
+static void addNoise(uint64_t high, uint64_t low, int64_t count, const float *mean, const float *variance, float *out, float *rates) {
+    float noise[noiseAtOnce];
+    for (int64_t start = 0; start < count; start += noiseAtOnce) {
+        const int64_t end = start + noiseAtOnce < count ? start + noiseAtOnce : count;
+        normals(high, low, static_cast<uint64_t>(start), end - start, noise);
+        for (int64_t at = start; at < end; at += lanes) {
+            const int64_t some = end - at;
+            const F deviation = root(part(variance + at, some) + 1e-16f), normal = part(noise + at - start, some);
+            store(out + at, part(mean + at, some) + deviation * normal, some);
+            store(rates + at, normal * 0.5f / deviation, some);
+        }
+    }
+}
+
+// mean + scale · deviation · normal.
+static void draw(uint64_t high, uint64_t low, int64_t count, const float *mean, const float *deviation, float scale, float *out) {
+    float noise[noiseAtOnce];
+    for (int64_t start = 0; start < count; start += noiseAtOnce) {
+        const int64_t end = start + noiseAtOnce < count ? start + noiseAtOnce : count;
+        normals(high, low, static_cast<uint64_t>(start), end - start, noise);
+        for (int64_t at = start; at < end; at += lanes)
+            store(out + at, part(mean + at, end - at) + part(deviation + at, end - at) * scale * part(noise + at - start, end - at), end - at);
+    }
+}
