@@ -9,7 +9,7 @@ import Synchronization
 final class Replication: Sendable {
     private static let freshMs = 1_000
     /// A worker that is alive answers sooner, also with its disk busy; the producer waits for this.
-    private static let timeoutMs = 5_000
+    private static let timeoutMs = 10_000
 
     private let ownEndpoint: String
     private let control: Requester
