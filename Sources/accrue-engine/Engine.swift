@@ -6,7 +6,8 @@ import Foundation
 @main
 struct Engine: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "accrue-engine", abstract: "The numerical engine of Accrue; started by 'accrue'.", subcommands: [
+        commandName: "accrue-engine", abstract: "The numerical engine of Accrue; started by 'accrue'.",
+        subcommands: [
             RunCommand.self, WorkerCommand.self, QuerierCommand.self, FingerprintCommand.self, StepCommand.self, FisherCommand.self,
         ])
 
