@@ -1,6 +1,6 @@
 // Weighted sums of many arrays in one pass over memory. Included by Level.hpp only.
 
-constexpr int64_t sumsAtOnce = 512;
+constexpr int64_t sumsAtOnce = 2048;
 
 // Σ weight · part in Float64, part after part; each result is rounded once.
 template <typename Number>

@@ -4,8 +4,8 @@ import AccrueWire
 import ArgumentParser
 
 /// `accrue-engine fisher`: how long the diagonal of a network's true Fisher information takes, in this process, on one thread, with random rows.
-struct FisherCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "fisher", abstract: "Time the diagonal of a model's Fisher information.")
+struct BenchFisherCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "bench-fisher", abstract: "Time the diagonal of a model's Fisher information.")
 
     @Option(help: "The model.") var model: BenchProblem.Model
     @Option(help: "Rows that it is estimated from.") var rows = 1_000

@@ -3,11 +3,7 @@ import AccrueCore
 import AccrueWire
 import ArgumentParser
 
-/// `accrue bench …`
-struct BenchCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "bench", abstract: "Measure a running daemon, or the engine.", subcommands: [Query.self, Ingest.self, Swap.self, Step.self, Fisher.self])
-
+extension BenchCommand {
     /// `accrue bench query NAME VERB …`
     struct Query: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
@@ -56,55 +52,6 @@ struct BenchCommand: ParsableCommand {
             let figures = timings.figures
             if json { return try Output.json(figures) }
             for (name, value) in figures.sorted(by: { $0.key < $1.key }) { Output.line("\(name): \(Output.short(value))") }
-        }
-    }
-}
-
-extension BenchCommand {
-    /// `accrue bench step`
-    struct Step: ParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Time training steps of a model on one thread, with random rows; no daemon is needed.",
-            discussion: """
-                A step is all that a fit does for one batch: rows, gradient, prior, optimiser and average.
-
-                EXAMPLES
-                  accrue bench step --model lenet5 --inference variational
-                  accrue bench step --model mlp --inference laplace --steps 200 --json
-                """)
-
-        @Option(help: "lenet5, conv3 or mlp.") var model: String
-        @Option(help: "variational or laplace.") var inference: String
-        @Option(help: "Rows a step.") var batch = 128
-        @Option(help: "Steps to time.") var steps = 60
-        @Option(help: "The fused kernels: reference, baseline, avx2, avx512 or widest.") var kernels = "widest"
-        @Flag(help: "Print JSON.") var json = false
-
-        func run() throws {
-            try EngineProgram.become(
-                ["step", "--model", model, "--inference", inference, "--batch", String(batch), "--steps", String(steps), "--kernels", kernels]
-                    + (json ? ["--json"] : []))
-        }
-    }
-}
-
-extension BenchCommand {
-    /// `accrue bench fisher`
-    struct Fisher: ParsableCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Time the diagonal of a model's true Fisher information on one thread, with random rows; no daemon is needed.",
-            discussion: """
-                EXAMPLES
-                  accrue bench fisher --model lenet5 --rows 1000 --json
-                """)
-
-        @Option(help: "lenet5, conv3 or mlp.") var model: String
-        @Option(help: "Rows that it is estimated from.") var rows = 1_000
-        @Option(help: "How often it is done.") var repeats = 5
-        @Flag(help: "Print JSON.") var json = false
-
-        func run() throws {
-            try EngineProgram.become(["fisher", "--model", model, "--rows", String(rows), "--repeats", String(repeats)] + (json ? ["--json"] : []))
         }
     }
 }

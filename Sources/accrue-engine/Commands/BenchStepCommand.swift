@@ -6,8 +6,8 @@ import Foundation
 import Synchronization
 
 /// `accrue-engine step`: how long a training step takes, in this process, on one thread, with random rows.
-struct StepCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "step", abstract: "Time training steps of a model.")
+struct BenchStepCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "bench-step", abstract: "Time training steps of a model.")
 
     @Option(help: "The model.") var model: BenchProblem.Model
     @Option(help: "How its posterior is found.") var inference: BenchProblem.Inference
