@@ -68,6 +68,22 @@ struct ServeTests {
         #expect(version["absorbedChunks"]?.int == count && version["absorbedRows"]?.int == count)
     }
 
+    @Test("with two replicas, everything acknowledged is learned though a worker's disk is lost", arguments: 0..<2)
+    func replicas(lost: Int) async throws {
+        let daemon = try await Daemon(workers: 2)
+        let rows = try GoldenRows()
+        try await daemon.accrue("pipeline", "apply", try rows.pipeline("twice", replacing: ["round: {chunks: 2}": "round: {chunks: 10}\nreplicas: 2"]))
+        let pushed = try await daemon.json("push", "twice", "--tensor", rows.inputs, "--tensor", rows.targets, "--rows-per-chunk", "1")
+        #expect(pushed.map { $0["position"]?.int } == [1, 2, 3, 4])
+        try await daemon.kill()
+        try FileManager.default.removeItem(atPath: "\(daemon.home)/workers/worker-\(lost)/spool")
+        try await daemon.restart()
+        try await daemon.accrue("flush", "twice")
+        let again = try await daemon.json("push", "twice", "--tensor", rows.inputs, "--tensor", rows.targets, "--rows-per-chunk", "1", "--wait")
+        #expect(again.allSatisfy { $0["duplicate"] == true })
+        #expect(try await daemon.json("posterior", "show", "twice").first?["absorbedChunks"] == 4)
+    }
+
     @Test("two daemons do not share a home")
     func conflict() async throws {
         let daemon = try await Daemon(workers: 0)
