@@ -131,6 +131,20 @@ import Testing
         #expect(throws: AccrueError.self) { try Tensor.weightedSum([], weights: []) }
     }
 
+    @Test("a weighted sum has the same bits on every instruction set, for few parts and for many", arguments: [DType.f32, .f64], [1, 5, 8, 19])
+    func weightedSumBits(dtype: DType, count: Int) throws {
+        defer { try? FusedKernels.use(.widest) }
+        let parts = try (0..<count).map { try key.folding("part").folding($0).normal([5_003], dtype: dtype) }, shares = (0..<count).map { 1 / Double($0 + 3) }
+        let sums = try Self.levels.filter { (try? FusedKernels.use($0)) != nil }.map { (level) in
+            try FusedKernels.use(level)
+            return try Tensor.weightedSum(parts, weights: shares).bytes()
+        }
+        // Part after part in Float64, rounded once.
+        let values = try parts.map { try $0.doubles() }
+        let expected = (0..<5_003).map { index in zip(values, shares).reduce(0.0) { $0 + $1.0[index] * $1.1 } }
+        for sum in sums { #expect(try Tensor(sum).doubles() == (dtype == .f32 ? expected.map { Double(Float($0)) } : expected)) }
+    }
+
     @Test("a layer of Gaussians refuses operands that do not fit")
     func shapes() throws {
         let x = try Tensor.ones([2, 1, 8, 8]), layer = GaussianAffine(weight: try .ones([3, 1, 3, 3]), bias: nil, variance: try .ones([3, 1, 3, 2]), biasVariance: nil)

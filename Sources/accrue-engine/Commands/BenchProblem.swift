@@ -61,11 +61,16 @@ struct BenchProblem {
     static func show(_ milliseconds: [Double], json: Bool) {
         let times = milliseconds.sorted()
         func quantile(_ share: Double) -> Double { times[min(times.count - 1, Int(Double(times.count) * share))] }
-        let figures = ["medianMs": quantile(0.5), "minMs": quantile(0), "p90Ms": quantile(0.9), "count": Double(times.count)]
-        if json {
-            print(JSONValue.object(figures.mapValues { .number($0) }).canonical)
-        } else {
-            for (name, value) in figures.sorted(by: { $0.key < $1.key }) { print("\(name): \(String(format: "%.6g", value))") }
-        }
+        show(["medianMs": quantile(0.5), "minMs": quantile(0), "p90Ms": quantile(0.9), "count": Double(times.count)], json: json)
+    }
+
+    static func median(_ values: some Sequence<Double>) -> Double {
+        let sorted = values.sorted()
+        return sorted.isEmpty ? 0 : sorted[sorted.count / 2]
+    }
+
+    static func show(_ figures: [String: Double], json: Bool) {
+        if json { return print(JSONValue.object(figures.mapValues { .number($0) }).canonical) }
+        for (name, value) in figures.sorted(by: { $0.key < $1.key }) { print("\(name): \(String(format: "%.6g", value))") }
     }
 }

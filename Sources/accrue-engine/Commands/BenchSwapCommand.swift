@@ -15,8 +15,6 @@ struct BenchSwapCommand: ParsableCommand {
     func run() throws {
         EngineFingerprint.beginThread()
         let pipeline = try PipelineDeclaration(parsing: try JSONValue(parsing: FileHandle.standardInput.allBytes()))
-        let figures = try SwapMeasurement(pipeline, method: try MethodCatalog.standard.make(pipeline)).run(swaps: swaps)
-        if json { return print(JSONValue.object(figures.mapValues { .number($0) }).canonical) }
-        for (name, value) in figures.sorted(by: { $0.key < $1.key }) { print("\(name): \(String(format: "%.6g", value))") }
+        BenchProblem.show(try SwapMeasurement(pipeline, method: try MethodCatalog.standard.make(pipeline)).run(swaps: swaps), json: json)
     }
 }

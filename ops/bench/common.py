@@ -1,0 +1,47 @@
+"""Shared by the measurements: our programs, virtual environments for peers, and what is printed."""
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+here = pathlib.Path(__file__).resolve().parent
+one_thread = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
+
+def note(text):
+    print(text, file=sys.stderr)
+
+
+def programs():
+    """The folder of a release build's programs, or $ACCRUE_BIN."""
+    if "ACCRUE_BIN" in os.environ:
+        return pathlib.Path(os.environ["ACCRUE_BIN"])
+    root = here.parent.parent
+    for product in ("accrue", "accrue-engine"):
+        subprocess.run(["swift", "build", "-c", "release", "--product", product], cwd=root, check=True, stdout=sys.stderr)
+    return pathlib.Path(subprocess.run(["swift", "build", "-c", "release", "--show-bin-path"], cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+
+
+def environment(name, packages):
+    """The folder of programs of a virtual environment in ~/.cache/accrue/bench, made when it is missing."""
+    folder = pathlib.Path.home() / ".cache/accrue/bench" / name
+    if not (folder / "bin/python").exists():
+        note(f"making a virtual environment with {' and '.join(packages)} …")
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        subprocess.run([folder / "bin/pip", "install", "--quiet", *packages], check=True, stdout=sys.stderr)
+    return folder / "bin"
+
+
+def torch():
+    """The Python of an environment with PyTorch; $ACCRUE_TORCH says what pip installs, else 'torch'."""
+    return environment("torch", [os.environ.get("ACCRUE_TORCH", "torch"), "numpy"]) / "python"
+
+
+def spread(values):
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def ratio(ours, theirs):
+    """The median of ratios turn by turn: what disturbs the machine disturbs neighbours alike."""
+    return statistics.median(b / a for a, b in zip(ours, theirs))
