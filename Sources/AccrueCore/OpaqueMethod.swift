@@ -104,11 +104,18 @@ public protocol OpaqueMethod: Sendable {
 /// A decoded state that answers queries; immutable, used from several threads.
 public protocol LoadedState: Sendable {
     func answer(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes
+    /// Answers questions of one key that came together, each with what `answer` gives it alone, bit for bit; one that fails leaves the others alone.
+    func answers(_ queries: [QueryBytes], key: RandomKey) -> [Result<QueryBytes, AccrueError>]
     /// Does ahead of the first query what answers with this key need, such as drawing weights.
     func prepare(for key: RandomKey) throws(AccrueError)
 }
 
 extension LoadedState {
+    public func answers(_ queries: [QueryBytes], key: RandomKey) -> [Result<QueryBytes, AccrueError>] {
+        queries.map { query in
+            do throws(AccrueError) { return .success(try answer(query, key: key)) } catch { return .failure(error) }
+        }
+    }
     public func prepare(for key: RandomKey) throws(AccrueError) {}
 }
 

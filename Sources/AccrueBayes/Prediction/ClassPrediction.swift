@@ -39,6 +39,32 @@ public struct ClassPrediction: Equatable, Sendable {
         expectedEntropy = expected
     }
 
+    /// Of a row's logits, draw after draw, in one pass.
+    /// - Parameter isBinary: outputs are logits of the second of two classes.
+    init(_ outputs: DrawnOutputs, row: Int, isBinary: Bool) {
+        let classes = isBinary ? 2 : outputs.outputs, draws = Double(outputs.draws)
+        var mean = [Double](repeating: 0, count: classes), logits = mean, shares = mean
+        var expected = 0.0
+        for draw in 0..<outputs.draws {
+            if isBinary { logits[1] = outputs[draw, row, 0] } else { for index in 0..<classes { logits[index] = outputs[draw, row, index] } }
+            let largest = logits.max() ?? 0
+            var sum = 0.0, product = 0.0
+            for index in 0..<classes {
+                logits[index] -= largest
+                shares[index] = exp(logits[index])
+                sum += shares[index]
+                product += shares[index] * logits[index]
+            }
+            // −Σ p ln p with p = share / sum.
+            expected += log(sum) - product / sum
+            for index in 0..<classes { mean[index] += shares[index] / sum }
+        }
+        probabilities = mean.map { $0 / draws }
+        totalEntropy = Self.entropy(probabilities)
+        // With one draw the two are equal but for rounding.
+        expectedEntropy = outputs.draws == 1 ? totalEntropy : expected / draws
+    }
+
     /// −Σ p ln p.
     public static func entropy(_ probabilities: [Double]) -> Double {
         probabilities.reduce(0) { $1 > 0 ? $0 - $1 * log($1) : $0 }

@@ -1,4 +1,5 @@
 public import AccrueCore
+import AccrueTensor
 import Synchronization
 
 /// A posterior over a network's weights that is ready for queries: `predict` and `describe`.
@@ -14,14 +15,7 @@ public final class NetworkPosterior: LoadedState {
     private let isPoint: Bool
     private let draw: @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
     private let description: JSONValue
-    private struct Kept: Sendable {
-        /// Of the key that was prepared for; they stay.
-        var prepared: (key: RandomKey, members: [NetworkMember])?
-        /// Of another key, the one last asked with.
-        var last: (key: RandomKey, members: [NetworkMember])?
-        func members(_ key: RandomKey) -> [NetworkMember] { [prepared, last].compactMap(\.self).first { $0.key == key }?.members ?? [] }
-    }
-    private let kept = Mutex(Kept())
+    private let kept = Mutex(KeptMembers())
 
     /// - Parameters:
     ///   - isPoint: all draws are the same weights, so one is enough.
@@ -42,8 +36,8 @@ public final class NetworkPosterior: LoadedState {
 
     /// Draws the standard number of weights for this key, once, so that no query waits for it.
     public func prepare(for key: RandomKey) throws(AccrueError) {
-        let members = try members(key, Self.drawsStandard)
-        kept.withLock { $0 = Kept(prepared: (key, members)) }
+        kept.withLock { $0.prepare(for: key) }
+        _ = try members(key, Self.drawsStandard)
     }
 
     /// Answers `predict` and `describe`.
@@ -52,12 +46,25 @@ public final class NetworkPosterior: LoadedState {
         switch query.verb {
         case "describe": return QueryBytes(verb: query.verb, header: description)
         case PredictQuery.verb:
-            let request = try PredictQuery.read(query, schema: schema)
-            let draws = isPoint ? 1 : request.draws ?? Self.drawsStandard
-            let rows = try design.rows([request.rows])
-            let predictions = try Predictions(rows, network: network, likelihood: likelihood, members: try members(key, draws))
-            return PredictQuery.answer(predictions, request: request, draws: draws, targets: request.hasTargets ? try rows.observed() : nil)
+            let question = try read(query)
+            let predictions = try Predictions(question.rows, network: network, likelihood: likelihood, members: try members(key, question.draws))
+            return try question.answer(predictions)
         default: throw PredictQuery.unknown(query.verb, known: ["describe", PredictQuery.verb])
+        }
+    }
+
+    /// Answers questions that came together; those with as many draws share one pass over the draws.
+    public func answers(_ queries: [QueryBytes], key: RandomKey) -> [Result<QueryBytes, AccrueError>] {
+        var results = [Result<QueryBytes, AccrueError>?](repeating: nil, count: queries.count)
+        for group in groups(queries) {
+            guard group.count > 1 else { continue }
+            // What goes wrong for the group is found again, and told, question by question.
+            guard let answers = try? together(group.map(\.question), key: key) else { continue }
+            for (member, answer) in zip(group, answers) { results[member.index] = answer }
+        }
+        return zip(queries, results).map { query, result in
+            if let result { return result }
+            do throws(AccrueError) { return .success(try answer(query, key: key)) } catch { return .failure(error) }
         }
     }
 
@@ -68,13 +75,87 @@ public final class NetworkPosterior: LoadedState {
         return try Predictions(rows, network: network, likelihood: likelihood, members: try members(key, isPoint ? 1 : draws)).score(targets)
     }
 
-    private func members(_ key: RandomKey, _ count: Int) throws(AccrueError) -> [NetworkMember] {
+    // MARK: questions
+
+    /// A question that was understood.
+    private struct Question {
+        let request: PredictQuery.Request
+        let draws: Int
+        let rows: DesignRows
+
+        func answer(_ predictions: Predictions) throws(AccrueError) -> QueryBytes {
+            PredictQuery.answer(predictions, request: request, draws: draws, targets: request.hasTargets ? try rows.observed() : nil)
+        }
+    }
+
+    private func read(_ query: QueryBytes) throws(AccrueError) -> Question {
+        let request = try PredictQuery.read(query, schema: schema)
+        return Question(request: request, draws: isPoint ? 1 : request.draws ?? Self.drawsStandard, rows: try design.rows([request.rows]))
+    }
+
+    /// Questions that can share a pass: of as many draws, and few rows.
+    private func groups(_ queries: [QueryBytes]) -> [[(index: Int, question: Question)]] {
+        var groups: [Int: [(index: Int, question: Question)]] = [:]
+        var rows: [Int: Int] = [:]
+        for (index, query) in queries.enumerated() where query.verb == PredictQuery.verb {
+            guard let question = try? read(query), rows[question.draws, default: 0] + question.rows.count <= DrawnOutputs.rowsAtOnce else { continue }
+            rows[question.draws, default: 0] += question.rows.count
+            groups[question.draws, default: []].append((index, question))
+        }
+        return Array(groups.values)
+    }
+
+    /// Answers from one pass over the draws; nil where a row's outputs would depend on the rows beside it.
+    private func together(_ questions: [Question], key: RandomKey) throws(AccrueError) -> [Result<QueryBytes, AccrueError>]? {
+        let members = try members(key, questions.first?.draws ?? 0)
+        guard DrawnOutputs.keepsRowsApart(members) else { return nil }
+        var parts: [Tensor] = []
+        for question in questions { parts.append(try question.rows.inputs(0..<question.rows.count)) }
+        let outputs = try DrawnOutputs(try .concatenated(parts), network: network, members: members)
+        var start = 0
+        return questions.map { question in
+            let range = start..<start + question.rows.count
+            start = range.upperBound
+            do throws(AccrueError) {
+                return .success(try question.answer(try Predictions(outputs, range, question.rows, likelihood: likelihood, members: members)))
+            } catch { return .failure(error) }
+        }
+    }
+
+    // MARK: draws
+
+    private func members(_ key: RandomKey, _ count: Int) throws(AccrueError) -> [PreparedMember] {
         let wanted = isPoint ? 1 : count
-        let known = kept.withLock { $0.members(key) }
-        if known.count >= wanted { return Array(known.prefix(wanted)) }
-        var members = known
-        for index in known.count..<wanted { members.append(try draw(key.folding(index))) }
-        if wanted <= Self.drawsStandard { kept.withLock { if $0.prepared?.key != key { $0.last = (key, members) } } }
+        var members = kept.withLock { $0.members(key) }
+        if members.count >= wanted { return Array(members.prefix(wanted)) }
+        for index in members.count..<wanted { members.append(try PreparedMember(try draw(key.folding(index)), network: network, likelihood: likelihood)) }
+        kept.withLock { $0.keep(members, key) }
         return members
+    }
+}
+
+/// The draws that stay for the next question: those of the key that was prepared for, and of the other key last asked with.
+private struct KeptMembers: Sendable {
+    /// Bytes of weights that stay beyond the standard number of draws, a key.
+    private static let bytesMax = 128 << 20
+
+    private var prepared: (key: RandomKey, members: [PreparedMember])?
+    private var last: (key: RandomKey, members: [PreparedMember])?
+
+    func members(_ key: RandomKey) -> [PreparedMember] { [prepared, last].compactMap(\.self).first { $0.key == key }?.members ?? [] }
+
+    mutating func prepare(for key: RandomKey) {
+        if prepared?.key != key { prepared = (key, members(key)) }
+    }
+
+    mutating func keep(_ members: [PreparedMember], _ key: RandomKey) {
+        var bytes = 0
+        let fitting = members.enumerated().prefix { index, member in
+            bytes += member.byteCount
+            return index < NetworkPosterior.drawsStandard || bytes <= Self.bytesMax
+        }
+        guard fitting.count > self.members(key).count else { return }
+        let kept = fitting.map(\.element)
+        if prepared?.key == key { prepared = (key, kept) } else { last = (key, kept) }
     }
 }

@@ -29,6 +29,13 @@ public struct RegressionPrediction: Equatable, Sendable {
         self.init(mean: moments.mean[0], aleatoricVariance: noise, epistemicVariance: moments.variances[0])
     }
 
+    /// Of a row's only output, draw after draw.
+    init(_ outputs: DrawnOutputs, row: Int, noise: Double) {
+        var moments = Moments(dimension: 1)
+        for draw in 0..<outputs.draws { moments.add([outputs[draw, row, 0]]) }
+        self.init(mean: moments.mean[0], aleatoricVariance: noise, epistemicVariance: moments.variances[0])
+    }
+
     public var standardDeviation: Double { (aleatoricVariance + epistemicVariance).squareRoot() }
 
     /// The standard normal quantile of 0.95.

@@ -3,12 +3,13 @@
 #include "Normals.hpp"
 #include "PooledForward.hpp"
 #include "PooledBackward.hpp"
+#include "Dense.hpp"
 #include "Sweeps.hpp"
 #include "Merging.hpp"
 
 static constexpr Kernels table = {
     levelName, false, lanes, normals, packedCount, packWeights, convolve, pool, poolNoisy, patchCount, patchSums, patchSquares, scatter, adam, factorisedAdam, variances,
-    addNoise, draw, weightedSum, weightedSumDouble,
+    addNoise, draw, denseCount, placeCount, packDense, dense, weightedSum, weightedSumDouble,
 };
 
 #undef ACCRUE_INLINE

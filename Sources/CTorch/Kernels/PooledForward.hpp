@@ -115,7 +115,8 @@ ACCRUE_INLINE void poolWindows(
             const int64_t count = g.outputs - o < lanes ? g.outputs - o : lanes, to = window * g.outputs + o;
             store(out + to, dead ? F(0.0f) : best, count);
             winner = dead ? I(none) : winner;
-            for (int64_t lane = 0; lane < count; ++lane) winners[to + lane] = static_cast<uint8_t>(winner[lane]);
+            if (noisy || winners != nullptr)
+                for (int64_t lane = 0; lane < count; ++lane) winners[to + lane] = static_cast<uint8_t>(winner[lane]);
             if (noisy) store(rates + to, luck * 0.5f / scale, count);
         }
 }

@@ -120,6 +120,25 @@ ct_tensor _Nullable ct_normal(uint64_t high, uint64_t low, const int64_t *_Nulla
 ct_tensor _Nullable ct_uniform(uint64_t high, uint64_t low, const int64_t *_Nullable shape, int32_t dims, int32_t dtype);
 void ct_random_words(uint64_t high, uint64_t low, uint64_t *_Nullable out, int64_t count);
 
+// One draw of a network's weights in the order in which the kernels read them; weights are copied.
+typedef struct ct_packed_s *ct_packed;
+// A dense layer [out, in], or a convolution of stride 1 [out, channels, k, k] that 2x2 max-pooling and a ReLU follow.
+typedef struct ct_layer {
+    ct_tensor weight;
+    ct_tensor _Nullable bias;
+    int64_t padding;
+    bool relu;
+} ct_layer;
+// For inputs of this shape ([features] or [channels, height, width]). NULL is written when there are no kernels for it, or a weight is not finite; 0, or -1
+// on failure.
+int32_t ct_pack(const ct_layer *layers, int32_t count, const int64_t *shape, int32_t dims, ct_packed _Nullable *_Nonnull out);
+void ct_packed_free(ct_packed packed);
+int64_t ct_packed_bytes(ct_packed packed);
+int64_t ct_packed_outputs(ct_packed packed);
+// Outputs [networks, rows, outputs] of one input [rows] + shape (F32), `count` floats: a row's are the same bits whatever rows it comes with. 0, or -1 on
+// failure.
+int32_t ct_apply_packed(const ct_packed _Nonnull *_Nonnull networks, int32_t network_count, ct_tensor x, float *out, int64_t count);
+
 // a + (b - a) * share.
 ct_tensor _Nullable ct_blend(ct_tensor a, ct_tensor b, double share);
 // Sum of weight * tensor in Float64, tensor after tensor, in one pass: F32 or F64 tensors of one shape. Not recorded.

@@ -23,11 +23,13 @@ extension BenchCommand {
         @Option(help: "Rows a question.") var rowsPerQuestion = 1
         @Option(help: "Draws from the posterior; else as many as the method finds right.") var draws: Int?
         @Option(help: "How long to go on.") var seconds = 10.0
+        @Option(help: "Who ask at the same time, each over a connection of its own.") var clients = 1
         @Flag(help: "Print JSON.") var json = false
         @OptionGroup var connection: ConnectOptions
 
         func validate() throws {
             guard rowsPerQuestion > 0 else { throw ValidationError("--rows-per-question must be at least 1") }
+            guard (1...256).contains(clients) else { throw ValidationError("--clients is \(clients); it must be 1 to 256") }
             guard seconds > 0 else { throw ValidationError("--seconds must be above 0") }
         }
 
@@ -35,21 +37,28 @@ extension BenchCommand {
             let read = try rows.read(while: "reading the questions' rows")
             let ranges = read.ranges(perRange: min(rowsPerQuestion, read.count))
             let header: JSONValue = draws.map { ["draws": .integer($0)] } ?? [:]
-            let cluster = try await connection.open()
-            let progress = ProgressLine()
-            defer { progress.clear() }
-            var timings = QueryTimings()
+            let name = name, verb = verb, seconds = seconds
             let start = MonotonicTime.now()
-            while MonotonicTime.now().ms(since: start) < Int(seconds * 1_000) {
-                let tensors = read.tensors(ranges[timings.count % ranges.count])
-                let question = PosteriorQuestion(pipeline: name, content: QueryBytes(verb: verb, header: header, tensors: tensors))
-                let before = MonotonicTime.now()
-                let answer = try await cluster.query(question)
-                timings.add(nanoseconds: MonotonicTime.now().nanoseconds - before.nanoseconds, version: answer.reply.version)
-                if timings.count % 64 == 0 { progress.show("\(timings.count) answers, version \(answer.reply.version)") }
+            let timings = try await withThrowingTaskGroup(of: QueryTimings.self) { group in
+                for client in 0..<clients {
+                    let cluster = try await connection.open()
+                    group.addTask {
+                        var timings = QueryTimings()
+                        while MonotonicTime.now().ms(since: start) < Int(seconds * 1_000) {
+                            let tensors = read.tensors(ranges[(timings.count + client * 101) % ranges.count])
+                            let question = PosteriorQuestion(pipeline: name, content: QueryBytes(verb: verb, header: header, tensors: tensors))
+                            let before = MonotonicTime.now()
+                            let answer = try await cluster.query(question)
+                            timings.add(nanoseconds: MonotonicTime.now().nanoseconds - before.nanoseconds, version: answer.reply.version)
+                        }
+                        return timings
+                    }
+                }
+                return try await group.reduce(into: QueryTimings()) { $0.add($1) }
             }
-            progress.clear()
-            let figures = timings.figures
+            let elapsed = Double(MonotonicTime.now().nanoseconds - start.nanoseconds) / 1e9
+            var figures = timings.figures
+            figures["answersPerSecond"] = Double(timings.count) / elapsed
             if json { return try Output.json(figures) }
             for (name, value) in figures.sorted(by: { $0.key < $1.key }) { Output.line("\(name): \(Output.short(value))") }
         }
@@ -69,6 +78,12 @@ struct QueryTimings {
         milliseconds.append(time)
         if let last = self.version, last != version { firstOfVersion.append(time) }
         self.version = version
+    }
+
+    /// Another client's beside these.
+    mutating func add(_ other: QueryTimings) {
+        milliseconds += other.milliseconds
+        firstOfVersion += other.firstOfVersion
     }
 
     /// Milliseconds but for the counts; `firstAnswer…` are of answers that were the first from a new version.

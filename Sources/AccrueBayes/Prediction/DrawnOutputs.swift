@@ -1,0 +1,64 @@
+import AccrueCore
+import AccrueTensor
+
+/// What members of a network say of rows: [draws, rows, outputs].
+struct DrawnOutputs: Sendable {
+    let draws: Int
+    let rows: Int
+    let outputs: Int
+    private let values: [Float]
+
+    /// Rows that go through a network at once where it is computed layer after layer; part of what makes such answers repeatable.
+    static let rowsAtOnce = 250
+
+    /// - Parameter inputs: at most `rowsAtOnce` rows, as the network reads them.
+    /// - Throws: `invalidInput` for no members, or inputs that do not fit.
+    init(_ inputs: Tensor, network: Network, members: [PreparedMember]) throws(AccrueError) {
+        draws = members.count
+        rows = inputs.rowCount
+        if let packed = Self.packed(members) {
+            values = try PackedNetwork.outputs(packed, inputs)
+        } else {
+            var each: [Float] = []
+            for member in members { each += try Self.outputs(inputs, network: network, member: member) }
+            values = each
+        }
+        outputs = values.count / max(1, draws * rows)
+    }
+
+    /// Whether rows may share a pass: their outputs are then the same bits alone or in company.
+    static func keepsRowsApart(_ members: [PreparedMember]) -> Bool { packed(members) != nil }
+
+    /// The members' networks where all are packed.
+    private static func packed(_ members: [PreparedMember]) -> [PackedNetwork]? {
+        var result: [PackedNetwork] = []
+        result.reserveCapacity(members.count)
+        for member in members {
+            guard case .packed(let network) = member.form else { return nil }
+            result.append(network)
+        }
+        return result.isEmpty ? nil : result
+    }
+
+    private static func outputs(_ inputs: Tensor, network: Network, member: PreparedMember) throws(AccrueError) -> [Float] {
+        switch member.form {
+        case .packed(let packed): return try PackedNetwork.outputs([packed], inputs)
+        case .plain(let member):
+            var pass = PlainPass(member.weights, statistics: member.statistics)
+            return try network.apply(inputs, &pass).cast(to: .f32).floats()
+        }
+    }
+
+    /// One output.
+    subscript(draw: Int, row: Int, output: Int) -> Double { Double(values[(draw * rows + row) * outputs + output]) }
+
+    /// - Throws: `diverged` unless all outputs of these rows are finite.
+    func checkFinite(_ range: Range<Int>) throws(AccrueError) {
+        for draw in 0..<draws {
+            let first = draw * rows
+            guard values[(first + range.lowerBound) * outputs..<(first + range.upperBound) * outputs].allSatisfy(\.isFinite) else {
+                throw AccrueError(.diverged, while: "predicting", "an output is not finite", hint: "check the inputs, or ask an earlier version")
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+public import AccrueCore
+import CTorch
+
+/// One draw of a network's weights in the order in which the fused kernels read them: for predictions alone, without gradients.
+///
+/// A row's outputs are the same bits whatever rows it comes with.
+public final class PackedNetwork: Sendable {
+    /// A dense layer, weight [out, in], or a convolution of stride 1, weight [out, channels, k, k], that 2×2 max-pooling and a ReLU follow.
+    public struct Stage: Sendable {
+        public var weight: Tensor
+        public var bias: Tensor?
+        public var padding: Int
+        public var relu: Bool
+
+        public init(weight: Tensor, bias: Tensor?, padding: Int = 0, relu: Bool) {
+            self.weight = weight
+            self.bias = bias
+            self.padding = padding
+            self.relu = relu
+        }
+    }
+
+    private struct Handle: @unchecked Sendable {
+        // Never written after it is made.
+        let packed: ct_packed
+    }
+    private let handle: Handle
+
+    /// nil where there are no kernels for these layers, or a weight is not finite.
+    /// - Parameter inputShape: of one input, [features] or [channels, height, width].
+    /// - Throws: `invalidInput` when layers do not fit each other; `engine` when there is no memory.
+    public init?(_ stages: [Stage], inputShape: [Int]) throws(AccrueError) {
+        let layers = stages.map { ct_layer(weight: $0.weight.handle, bias: $0.bias?.handle, padding: Int64($0.padding), relu: $0.relu) }
+        var packed: ct_packed?
+        let status = ct_pack(layers, Int32(layers.count), inputShape.map(Int64.init), Int32(inputShape.count), &packed)
+        withExtendedLifetime(stages) {}
+        guard status == 0 else { throw Tensor.failure("packing a network for inputs of shape \(inputShape)") }
+        guard let packed else { return nil }
+        handle = Handle(packed: packed)
+    }
+
+    deinit { ct_packed_free(handle.packed) }
+
+    public var byteCount: Int { Int(ct_packed_bytes(handle.packed)) }
+    public var outputs: Int { Int(ct_packed_outputs(handle.packed)) }
+
+    /// Outputs [networks, rows, outputs] of networks of one shape, from inputs [rows] + the input shape.
+    /// - Throws: `invalidInput` when the inputs do not fit.
+    public static func outputs(_ networks: [PackedNetwork], _ inputs: Tensor) throws(AccrueError) -> [Float] {
+        guard let first = networks.first else { return [] }
+        let count = networks.count * inputs.rowCount * first.outputs
+        var status: Int32 = 0
+        let values = [Float](unsafeUninitializedCapacity: count) { buffer, filled in
+            guard let base = buffer.baseAddress else { return }
+            status = ct_apply_packed(networks.map(\.handle.packed), Int32(networks.count), inputs.handle, base, Int64(count))
+            filled = status == 0 ? count : 0
+        }
+        withExtendedLifetime(networks) {}
+        guard status == 0 else {
+            throw AccrueError(.invalidInput, while: "computing predictions of \(inputs.dtype.rawValue) \(inputs.shape)", String(cString: ct_error()), hint: "check the shapes")
+        }
+        return values
+    }
+}
