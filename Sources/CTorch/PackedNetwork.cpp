@@ -98,7 +98,7 @@ bool plan(ct_packed_s &packed, const ct_layer *layers, int32_t count, at::IntArr
             x = {s.outputs, s.pooled->g.high, s.pooled->g.wide};
         } else {
             TORCH_CHECK(w.dim() == 2 && w.size(1) == s.inputs, "weight ", w.sizes(), " for ", s.inputs, " inputs");
-            numbers = packed.table.denseCount(s.outputs, s.inputs);
+            numbers = packed.table.packedCount(s.outputs, s.inputs);
             x = {s.outputs};
         }
         s.weight = end;

@@ -83,10 +83,7 @@ final class Cluster: Sendable {
 
     func pushInPieces(_ values: [Double], to worker: Requester) async throws -> Acknowledgement {
         let bytes = Safetensors(tensors: try HashChain.rows(values).tensors).encode()
-        let hash = ContentHash(of: bytes), total = bytes.count
-        return try await worker.upload(bytes, timeoutMs: Waiting.answerMs) { offset, payload throws(AccrueError) in
-            try Message(.push, encoding: Push(pipeline: "chain", offset: offset, totalBytes: total, hash: hash), payload: [payload])
-        }.read()
+        return try await worker.sendChunk(bytes, header: Push(pipeline: "chain", hash: ContentHash(of: bytes)), timeoutMs: Waiting.answerMs).read()
     }
 
     func flush() async throws { _ = try await control.askPatiently(.flush, PipelineName(pipeline: "chain"), as: Flushed.self) }

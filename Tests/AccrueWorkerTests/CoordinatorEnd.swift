@@ -259,10 +259,6 @@ enum Producer {
     }
 
     static func pushInPieces(_ bytes: Data, pipeline: String = "chain", to ingest: Requester) async throws -> Acknowledgement {
-        let hash = ContentHash(of: bytes)
-        let total = bytes.count
-        return try await ingest.upload(bytes, timeoutMs: Waiting.answerMs) { offset, payload throws(AccrueError) in
-            try Message(.push, encoding: Push(pipeline: pipeline, offset: offset, totalBytes: total, hash: hash), payload: [payload])
-        }.read()
+        try await ingest.sendChunk(bytes, header: Push(pipeline: pipeline, hash: ContentHash(of: bytes)), timeoutMs: Waiting.answerMs).read()
     }
 }

@@ -56,8 +56,8 @@ public final class NetworkPosterior: LoadedState {
     /// Answers questions that came together; those with as many draws share one pass over the draws.
     public func answers(_ queries: [QueryBytes], key: RandomKey) -> [Result<QueryBytes, AccrueError>] {
         var results = [Result<QueryBytes, AccrueError>?](repeating: nil, count: queries.count)
-        for group in groups(queries) {
-            guard group.count > 1 else { continue }
+        // A lone one is read when it is answered, not before.
+        for group in queries.count > 1 ? groups(queries) : [] where group.count > 1 {
             // What goes wrong for the group is found again, and told, question by question.
             guard let answers = try? together(group.map(\.question), key: key) else { continue }
             for (member, answer) in zip(group, answers) { results[member.index] = answer }

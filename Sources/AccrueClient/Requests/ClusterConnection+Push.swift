@@ -37,12 +37,7 @@ extension ClusterConnection {
         let header = push
         return try await withLive(.ingest, turn: turn, while: operation) { worker throws(AccrueError) in
             if isWhole { return try await worker.request(try Message(.push, encoding: header, payload: [bytes]), timeoutMs: Self.pushMs).read() }
-            return try await worker.upload(bytes, timeoutMs: Self.pushMs) { offset, payload throws(AccrueError) in
-                var piece = header
-                piece.offset = offset
-                piece.totalBytes = total
-                return try Message(.push, encoding: piece, payload: [payload])
-            }.read()
+            return try await worker.sendChunk(bytes, header: header, timeoutMs: Self.pushMs).read()
         }
     }
 

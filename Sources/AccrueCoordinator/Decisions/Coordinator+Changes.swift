@@ -31,7 +31,7 @@ extension Coordinator {
                 results.append(nil)
             } catch { results.append(.refused(error)) }
         }
-        announcements[number] = Announcement(asker: asker, results: results)
+        announcements[number] = Gathering(asker: asker, parts: results)
         if !taken.isEmpty { pipelines[announce.incarnation]?.changes.add(.append(taken)) }
         answerAnnouncement(number)
         startChange(announce.incarnation, at: now)
@@ -58,14 +58,12 @@ extension Coordinator {
     }
 
     private mutating func announced(_ result: AnnounceReply.Result, number: Int, item: Int) {
-        announcements[number]?.results[item] = result
+        announcements[number]?.parts[item] = result
         answerAnnouncement(number)
     }
 
     private mutating func answerAnnouncement(_ number: Int) {
-        guard let announcement = announcements[number] else { return }
-        let results = announcement.results.compactMap(\.self)
-        guard results.count == announcement.results.count else { return }
+        guard let announcement = announcements[number], let results = announcement.whole else { return }
         announcements[number] = nil
         reply(announcement.asker, AnnounceReply(results: results))
     }

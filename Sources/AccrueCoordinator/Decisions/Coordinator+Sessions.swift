@@ -99,21 +99,19 @@ extension Coordinator {
             if verdict != .drop { pipelines[item.incarnation]?.holders[item.chunk.identity, default: []].insert(name) }
             verdicts.append(verdict)
         }
-        pages[page] = InventoryPage(asker: asker, verdicts: verdicts)
+        pages[page] = Gathering(asker: asker, parts: verdicts)
         if inventory.last { forgetUntold(by: name) }
         for incarnation in touched.sorted() { startChange(incarnation, at: now) }
         answerPage(page)
     }
 
     mutating func verdict(_ verdict: InventoryVerdict, page: Int, item: Int) {
-        pages[page]?.verdicts[item] = verdict
+        pages[page]?.parts[item] = verdict
         answerPage(page)
     }
 
     private mutating func answerPage(_ number: Int) {
-        guard let page = pages[number] else { return }
-        let verdicts = page.verdicts.compactMap(\.self)
-        guard verdicts.count == page.verdicts.count else { return }
+        guard let page = pages[number], let verdicts = page.whole else { return }
         pages[number] = nil
         reply(page.asker, InventoryReply(verdicts: verdicts))
     }

@@ -51,8 +51,9 @@ public struct Coordinator: Sendable {
     var leases = LeaseBook()
     var events: EventHistory
     var awaiting: [Asker: Awaiting] = [:]
-    var pages: [Int: InventoryPage] = [:]
-    var announcements: [Int: Announcement] = [:]
+    /// Pages of inventories, and announcements, by number.
+    var pages: [Int: Gathering<InventoryVerdict>] = [:]
+    var announcements: [Int: Gathering<AnnounceReply.Result>] = [:]
     var owners: [Int: Owner] = [:]
     private var lastNumber = 0
     private var effects: [CoordinatorEffect] = []

@@ -30,14 +30,14 @@ struct Session: Sendable {
     var status: WorkerStatus { WorkerStatus(name: name, role: role, endpoint: endpoint, alive: isAlive, lease: lease, step: step) }
 }
 
-/// An announcement whose results are not all known yet.
-struct Announcement: Sendable {
+/// An answer of one part an item asked about, some of which are not known yet.
+struct Gathering<Part: Sendable>: Sendable {
     var asker: Asker
-    var results: [AnnounceReply.Result?]
-}
+    var parts: [Part?]
 
-/// A page of an inventory whose verdicts are not all known yet.
-struct InventoryPage: Sendable {
-    var asker: Asker
-    var verdicts: [InventoryVerdict?]
+    /// All parts, once they are known.
+    var whole: [Part]? {
+        let known = parts.compactMap(\.self)
+        return known.count == parts.count ? known : nil
+    }
 }

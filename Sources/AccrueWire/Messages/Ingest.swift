@@ -35,10 +35,26 @@ public struct AnnounceReply: Codable, Equatable, Sendable {
 
         public static func taken(at position: Int, duplicate: Bool) -> Result { Result(position: position, duplicate: duplicate) }
         public static func refused(_ error: AccrueError) -> Result { Result(error: error) }
+
+        /// What the producer of the chunk is told.
+        /// - Throws: the error with which it is not taken; `corrupt` when there is neither that nor a position.
+        public func acknowledgement(of chunk: ContentHash) throws(AccrueError) -> Acknowledgement {
+            guard let position else { throw error ?? AnnounceReply.unreadable("a result has neither a position nor an error") }
+            return Acknowledgement(chunk: chunk, position: position, duplicate: duplicate ?? false)
+        }
     }
     /// One an item, in order.
     public var results: [Result]
     public init(results: [Result]) { self.results = results }
+
+    /// - Throws: `corrupt` unless there is one result an item.
+    public func check(items: Int) throws(AccrueError) {
+        guard results.count == items else { throw Self.unreadable("\(results.count) results on \(items) chunks") }
+    }
+
+    private static func unreadable(_ problem: String) -> AccrueError {
+        AccrueError(.corrupt, while: "announcing chunks", problem, hint: "use the same release of Accrue everywhere")
+    }
 }
 
 /// The answer to a producer's push.

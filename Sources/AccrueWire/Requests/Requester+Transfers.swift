@@ -68,6 +68,19 @@ extension Requester {
         return bytes
     }
 
+    /// Sends a chunk's safetensors bytes in pieces, as a `push` or a `replicate`.
+    /// - Parameter push: the header of every piece but for its place; with the bytes' hash.
+    /// - Returns: the answer to the whole.
+    public func sendChunk(_ bytes: Data, as verb: Verb = .push, header push: Push, timeoutMs: Int = 60_000) async throws(AccrueError) -> Message {
+        let total = bytes.count
+        return try await upload(bytes, timeoutMs: timeoutMs) { offset, payload throws(AccrueError) in
+            var piece = push
+            piece.offset = offset
+            piece.totalBytes = total
+            return try Message(verb, encoding: piece, payload: [payload])
+        }
+    }
+
     /// Puts a blob at the coordinator.
     public func putBlob(_ bytes: Data, kind: BlobPut.Kind, timeoutMs: Int = 60_000, progress: () -> Void = {}) async throws(AccrueError) -> ContentHash {
         let hash = ContentHash(of: bytes)

@@ -61,28 +61,18 @@ final class Announcer: Sendable {
 
     private static func results(in answer: Message, count: Int) -> Result<[AnnounceReply.Result], AccrueError> {
         do throws(AccrueError) {
-            let results = try answer.read(AnnounceReply.self).results
-            guard results.count == count else { throw unreadable("\(results.count) results on \(count) chunks") }
-            return .success(results)
+            let reply = try answer.read(AnnounceReply.self)
+            try reply.check(items: count)
+            return .success(reply.results)
         } catch { return .failure(error) }
-    }
-
-    private static func unreadable(_ problem: String) -> AccrueError {
-        AccrueError(.corrupt, while: "announcing chunks", problem, hint: "use the same release of Accrue everywhere")
     }
 
     private func finish(_ batch: [Waiting], _ results: Result<[AnnounceReply.Result], AccrueError>, of pipeline: PipelineRecord) {
         // Before the answers: who is answered may push again at once.
         next(of: pipeline)
-        switch results {
-        case .failure(let error): for waiting in batch { waiting.completion(.failure(error)) }
-        case .success(let results):
-            for (waiting, result) in zip(batch, results) {
-                guard let position = result.position else {
-                    waiting.completion(.failure(result.error ?? Self.unreadable("a result has neither a position nor an error")))
-                    continue
-                }
-                waiting.completion(.success(Acknowledgement(chunk: waiting.item.chunk.identity, position: position, duplicate: result.duplicate ?? false)))
+        for (index, waiting) in batch.enumerated() {
+            do throws(AccrueError) { waiting.completion(.success(try results.get()[index].acknowledgement(of: waiting.item.chunk.identity))) } catch {
+                waiting.completion(.failure(error))
             }
         }
     }

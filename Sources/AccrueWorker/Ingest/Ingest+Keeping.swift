@@ -6,8 +6,8 @@ import Foundation
 struct CheckedPush: Sendable {
     var chunk: LogEntry.Chunk
     var bytes: Data
-    /// SHA-256 of the bytes, where the sender said it.
-    var hash: ContentHash?
+    /// SHA-256 of the bytes.
+    var hash: ContentHash
     var pipeline: PipelineRecord
     var request: Ingest.Request
 

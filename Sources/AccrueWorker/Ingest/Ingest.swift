@@ -124,7 +124,7 @@ extension Ingest {
             guard let bytes = try whole(push, message, request) else { return }
             do {
                 let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: operation)
-                store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash, pipeline: pipeline, request: request))
+                store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash ?? ContentHash(of: bytes), pipeline: pipeline, request: request))
             } catch {
                 // A pipeline deleted and made anew may have another schema than the one known here.
                 guard !isCurrent else { throw error }
@@ -140,7 +140,7 @@ extension Ingest {
     private func again(_ bytes: Data, _ push: Push, _ pipeline: PipelineRecord, _ request: Request) {
         do throws(AccrueError) {
             let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: "taking a chunk of pipeline '\(push.pipeline)'")
-            store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash, pipeline: pipeline, request: request))
+            store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash ?? ContentHash(of: bytes), pipeline: pipeline, request: request))
         } catch { refuse(request, error) }
     }
 

@@ -57,12 +57,9 @@ final class Replication: Sendable {
     }
 
     private func copy(_ push: CheckedPush, to endpoint: String) async throws(AccrueError) -> Replica {
-        let hash = push.hash ?? ContentHash(of: push.bytes), total = push.bytes.count
-        return try await peers.requester(to: endpoint).upload(push.bytes, timeoutMs: Self.timeoutMs) { offset, payload throws(AccrueError) in
-            let piece = Push(
-                pipeline: push.pipeline.declaration.name, incarnation: push.pipeline.incarnation, key: push.chunk.key, offset: offset, totalBytes: total, hash: hash)
-            return try Message(.replicate, encoding: piece, payload: [payload])
-        }.read()
+        let header = Push(
+            pipeline: push.pipeline.declaration.name, incarnation: push.pipeline.incarnation, key: push.chunk.key, hash: push.hash)
+        return try await peers.requester(to: endpoint).sendChunk(push.bytes, as: .replicate, header: header, timeoutMs: Self.timeoutMs).read()
     }
 
     private static func tooFew(_ count: Int, of replicas: Int, while operation: String) -> AccrueError {

@@ -1,7 +1,6 @@
 import AccrueCore
 import AccrueWire
 import Foundation
-import Synchronization
 
 /// Gathers what a lease needs: blobs from the coordinator, rows from the own spool or from a worker that holds them.
 final class LeaseGathering: Sendable {

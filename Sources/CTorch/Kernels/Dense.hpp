@@ -9,20 +9,8 @@ constexpr int64_t denseAhead = 12;
 
 static int64_t placeCount(int64_t rows, int64_t inputs) { return (rows + denseRows - 1) / denseRows * (inputs + denseAhead + 1); }
 
-static int64_t denseCount(int64_t outputs, int64_t inputs) { return vectors(outputs) * lanes * inputs; }
-
-// Weights [outputs, inputs] in the order in which `dense` reads them: tile, input, outputs of the tile; zeros beyond the outputs.
-static void packDense(const float *weight, int64_t outputs, int64_t inputs, float *packed) {
-    for (int64_t first = 0, all = vectors(outputs); first < all;) {
-        const int64_t tile = nextTile(all - first, denseVectors), width = tile * lanes;
-        for (int64_t column = 0; column < width; ++column) {
-            const int64_t output = first * lanes + column;
-            for (int64_t k = 0; k < inputs; ++k) packed[k * width + column] = output < outputs ? weight[output * inputs + k] : 0.0f;
-        }
-        packed += inputs * width;
-        first += tile;
-    }
-}
+// Weights [outputs, inputs] as `dense` reads them.
+static void packDense(const float *weight, int64_t outputs, int64_t inputs, float *packed) { packTiles(weight, outputs, inputs, denseVectors, packed); }
 
 // What a dense layer's rows have in common.
 struct DenseTile {

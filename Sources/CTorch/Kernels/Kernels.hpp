@@ -54,8 +54,10 @@ struct Kernels {
     // Standard normals at places `first` … of a key: see Normals.hpp.
     void (*normals)(uint64_t high, uint64_t low, uint64_t first, int64_t count, float *out);
 
+    // Numbers of packed weights, of either kind.
+    int64_t (*packedCount)(int64_t outputs, int64_t inputs);
+
     // Forward pass of a pooled convolution, image by image: see PooledForward.hpp. `pool` does without winners where there is no room for them.
-    int64_t (*packedCount)(int64_t outputs, int64_t patch);
     void (*packWeights)(const float *weight, int64_t outputs, int64_t patch, float *packed);
     void (*convolve)(const PooledGeometry &, const float *image, const int32_t *offsets, const float *packed, float *sums);
     void (*pool)(const PooledGeometry &, const float *sums, const float *bias, float *out, uint8_t *winners);
@@ -81,7 +83,6 @@ struct Kernels {
     void (*draw)(uint64_t high, uint64_t low, int64_t count, const float *mean, const float *deviation, float scale, float *out);
 
     // Dense layers whose rows do not depend on each other's company: see Dense.hpp. `places` is `placeCount` numbers of room.
-    int64_t (*denseCount)(int64_t outputs, int64_t inputs);
     int64_t (*placeCount)(int64_t rows, int64_t inputs);
     void (*packDense)(const float *weight, int64_t outputs, int64_t inputs, float *packed);
     void (*dense)(

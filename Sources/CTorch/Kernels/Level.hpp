@@ -9,7 +9,7 @@
 
 static constexpr Kernels table = {
     levelName, false, lanes, normals, packedCount, packWeights, convolve, pool, poolNoisy, patchCount, patchSums, patchSquares, scatter, adam, factorisedAdam, variances,
-    addNoise, draw, denseCount, placeCount, packDense, dense, weightedSum, weightedSumDouble,
+    addNoise, draw, placeCount, packDense, dense, weightedSum, weightedSumDouble,
 };
 
 #undef ACCRUE_INLINE

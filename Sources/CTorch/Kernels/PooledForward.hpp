@@ -14,20 +14,23 @@ ACCRUE_INLINE int64_t nextTile(int64_t left, int64_t most) {
     return (left + tiles - 1) / tiles;
 }
 
-static int64_t packedCount(int64_t outputs, int64_t patch) { return vectors(outputs) * lanes * patch; }
+static int64_t packedCount(int64_t outputs, int64_t inputs) { return vectors(outputs) * lanes * inputs; }
 
-// Weights [outputs, patch] in the order in which `convolve` reads them: tile, number of the patch, outputs of the tile; zeros beyond the outputs.
-static void packWeights(const float *weight, int64_t outputs, int64_t patch, float *packed) {
+// Weights [outputs, inputs] in tiles of at most `most` vectors of outputs: tile, input, outputs of the tile; zeros beyond the outputs.
+static void packTiles(const float *weight, int64_t outputs, int64_t inputs, int64_t most, float *packed) {
     for (int64_t first = 0, all = vectors(outputs); first < all;) {
-        const int64_t tile = nextTile(all - first, vectorsMax), width = tile * lanes;
+        const int64_t tile = nextTile(all - first, most), width = tile * lanes;
         for (int64_t column = 0; column < width; ++column) {
             const int64_t output = first * lanes + column;
-            for (int64_t k = 0; k < patch; ++k) packed[k * width + column] = output < outputs ? weight[output * patch + k] : 0.0f;
+            for (int64_t k = 0; k < inputs; ++k) packed[k * width + column] = output < outputs ? weight[output * inputs + k] : 0.0f;
         }
-        packed += patch * width;
+        packed += inputs * width;
         first += tile;
     }
 }
+
+// Weights [outputs, patch] as `convolve` reads them.
+static void packWeights(const float *weight, int64_t outputs, int64_t patch, float *packed) { packTiles(weight, outputs, patch, vectorsMax, packed); }
 
 template <int V> ACCRUE_INLINE void addProducts(F (&sums)[V], float number, const F (&weights)[V]) {
     const F x = number;

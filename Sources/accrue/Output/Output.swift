@@ -12,6 +12,12 @@ enum Output {
     /// A value as one line of JSON.
     static func json(_ value: some Encodable) throws(AccrueError) { line(try JSONValue(encoding: value).canonical) }
 
+    /// Measured figures: as JSON, or a line each in the order of their names.
+    static func figures(_ figures: [String: Double], json: Bool) throws(AccrueError) {
+        if json { return try self.json(figures) }
+        for (name, value) in figures.sorted(by: { $0.key < $1.key }) { line("\(name): \(short(value))") }
+    }
+
     /// One line for a person.
     static func note(_ text: String) { FileHandle.standardError.write(Data("\(text)\n".utf8)) }
 

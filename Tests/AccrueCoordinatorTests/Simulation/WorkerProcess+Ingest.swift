@@ -88,7 +88,9 @@ extension WorkerProcess {
         control.ask(message, patient: false) { [weak self] result in
             guard let self else { return }
             do throws(AccrueError) {
-                let acknowledgement = try Self.acknowledgement(chunk, try result.get().read())
+                let reply = try result.get().read(AnnounceReply.self)
+                try reply.check(items: 1)
+                let acknowledgement = try reply.results[0].acknowledgement(of: chunk.identity)
                 known.insert(place)
                 unpin(place)
                 world.witness.acknowledged(chunk, acknowledgement, pipeline.incarnation)
@@ -102,14 +104,6 @@ extension WorkerProcess {
                 if error.code == .notFound { refuseUnknown(request, error, pipeline) } else { refuse(request, error) }
             }
         }
-    }
-
-    private static func acknowledgement(_ chunk: LogEntry.Chunk, _ reply: AnnounceReply) throws(AccrueError) -> Acknowledgement {
-        if let error = reply.results.first?.error { throw error }
-        guard let position = reply.results.first?.position, let duplicate = reply.results.first?.duplicate else {
-            throw AccrueError(.corrupt, while: "announcing a chunk", "there is no result")
-        }
-        return Acknowledgement(chunk: chunk.identity, position: position, duplicate: duplicate)
     }
 
     private func refuseUnknown(_ request: Request, _ error: AccrueError, _ old: PipelineRecord) {

@@ -183,8 +183,7 @@ struct Scene {
     /// What an announcement of one chunk came to.
     func acknowledgement(_ id: String, _ name: String) throws -> Acknowledgement {
         let result = try #require(try answer(id, as: AnnounceReply.self).results.first)
-        if let error = result.error { throw error }
-        return Acknowledgement(chunk: Self.chunk(name).identity, position: try #require(result.position), duplicate: result.duplicate ?? false)
+        return try result.acknowledgement(of: Self.chunk(name).identity)
     }
 
     func status(_ name: String = "chain") throws -> PipelineStatus { try #require(coordinator.status.pipelines.first { $0.name == name }) }

@@ -61,8 +61,7 @@ extension BenchCommand {
                 "mebibytesPerSecond": Double(chunks * bytes) / seconds / Double(1 << 20), "medianMs": sorted[chunks / 2], "p99Ms": sorted[min(chunks - 1, chunks * 99 / 100)],
                 "maxMs": sorted[chunks - 1],
             ]
-            if json { return try Output.json(figures) }
-            for (name, value) in figures.sorted(by: { $0.key < $1.key }) { Output.line("\(name): \(Output.short(value))") }
+            try Output.figures(figures, json: json)
         }
 
         private static let rowBytes = 1_024

@@ -59,8 +59,7 @@ extension BenchCommand {
             let elapsed = Double(MonotonicTime.now().nanoseconds - start.nanoseconds) / 1e9
             var figures = timings.figures
             figures["answersPerSecond"] = Double(timings.count) / elapsed
-            if json { return try Output.json(figures) }
-            for (name, value) in figures.sorted(by: { $0.key < $1.key }) { Output.line("\(name): \(Output.short(value))") }
+            try Output.figures(figures, json: json)
         }
     }
 }
