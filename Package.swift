@@ -74,7 +74,7 @@ if withEngine {
         layer("AccrueBayes", ["AccrueTensor", "AccrueCore"]),
         layer("AccrueMethods", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),
         .executableTarget(
-            name: "accrue-engine", dependencies: ["AccrueMethods", "AccrueTensor", "AccrueWorker", "AccrueClient", "AccrueWire", "AccrueCore", arguments],
+            name: "accrue-engine", dependencies: ["AccrueMethods", "AccrueBayes", "AccrueTensor", "AccrueWorker", "AccrueClient", "AccrueWire", "AccrueCore", arguments],
             swiftSettings: strict),
         tests("AccrueTensorTests", ["AccrueTensor", "AccrueCore"]),
         tests("AccrueBayesTests", ["AccrueBayes", "AccrueTensor", "AccrueCore"]),

@@ -126,6 +126,9 @@ public struct MethodCatalog: Sendable {
     public init(_ entries: [String: Make]) { self.entries = entries }
     public var names: [String] { entries.keys.sorted() }
 
+    /// With one method more.
+    public func adding(_ name: String, _ make: @escaping Make) -> MethodCatalog { MethodCatalog(entries.merging([name: make]) { $1 }) }
+
     /// - Throws: `notFound` for an unknown method, `invalidInput` for settings that the method refuses.
     public func make(_ pipeline: PipelineDeclaration) throws(AccrueError) -> any OpaqueMethod {
         guard let make = entries[pipeline.method] else {

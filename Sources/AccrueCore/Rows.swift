@@ -66,6 +66,19 @@ public struct Rows: Equatable, Sendable {
         Rows(unchecked: tensors.mapValues { $0.rows(range) }, schema: schema, count: range.count)
     }
 
+    /// The rows of these numbers, in this order.
+    public func rows(at numbers: some Collection<Int>) -> Rows {
+        Rows(unchecked: tensors.mapValues { $0.rows(at: numbers) }, schema: schema, count: numbers.count)
+    }
+
+    /// Rows of one schema, one after the other; nil of none.
+    public static func joined(_ parts: [Rows]) -> Rows? {
+        guard let first = parts.first else { return nil }
+        var tensors: [String: TensorBytes] = [:]
+        for name in first.tensors.keys { tensors[name] = TensorBytes.joined(parts.compactMap { $0.tensors[name] }) }
+        return Rows(unchecked: tensors, schema: first.schema, count: parts.reduce(0) { $0 + $1.count })
+    }
+
     /// The identity of this content: SHA-256 over each tensor in schema order: name, dtype, shape, data.
     public var identity: ContentHash {
         var hash = SHA256()

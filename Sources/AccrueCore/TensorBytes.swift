@@ -31,6 +31,25 @@ public struct TensorBytes: Equatable, Sendable {
             dtype: dtype, shape: [range.count] + shape.dropFirst(), data: data[start..<start + range.count * rowBytes])
     }
 
+    /// The rows of these numbers, in this order.
+    public func rows(at numbers: some Collection<Int>) -> TensorBytes {
+        let rowBytes = shape.dropFirst().reduce(dtype.byteCount, *)
+        var gathered = Data(capacity: numbers.count * rowBytes)
+        for row in numbers {
+            let start = data.startIndex + row * rowBytes
+            gathered.append(data[start..<start + rowBytes])
+        }
+        return TensorBytes(dtype: dtype, shape: [numbers.count] + shape.dropFirst(), data: gathered)
+    }
+
+    /// Tensors of one type and row shape, one after the other; nil of none.
+    public static func joined(_ parts: [TensorBytes]) -> TensorBytes? {
+        guard let first = parts.first else { return nil }
+        var data = Data(capacity: parts.reduce(0) { $0 + $1.data.count })
+        for part in parts { data.append(part.data) }
+        return TensorBytes(dtype: first.dtype, shape: [parts.reduce(0) { $0 + $1.rowCount }] + first.shape.dropFirst(), data: data)
+    }
+
     public init(_ values: [Double], shape: [Int]) {
         self.init(dtype: .f64, shape: shape, data: values.withUnsafeBytes { Data($0) })
     }

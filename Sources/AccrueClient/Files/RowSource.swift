@@ -33,7 +33,7 @@ public struct RowSource: Sendable {
             }
             let test = Set(lines[split.index].split(separator: " ").compactMap { Int($0) })
             let wanted = (0..<all.count).filter { test.contains($0) == split.test }
-            all = try Rows(all.tensors.mapValues { Self.gather($0, wanted) }, schema: schema, while: "cutting \(place) by \(split.file)")
+            all = all.rows(at: wanted)
         }
         rows = all
         chunks = source.chunkRanges(available: all.count)
@@ -41,12 +41,6 @@ public struct RowSource: Sendable {
             throw AccrueError(
                 .invalidInput, while: "cutting \(place) into chunks", "no row is left: firstRow is \(source.firstRow) and there are \(all.count) rows")
         }
-    }
-
-    private static func gather(_ tensor: TensorBytes, _ rows: [Int]) -> TensorBytes {
-        var data = Data(capacity: rows.count * tensor.data.count / max(1, tensor.rowCount))
-        for row in rows { data.append(tensor.rows(row..<row + 1).data) }
-        return TensorBytes(dtype: tensor.dtype, shape: [rows.count] + tensor.shape.dropFirst(), data: data)
     }
 
     private static func inline(_ value: JSONValue, _ tensor: TensorSchema) throws(AccrueError) -> TensorBytes {

@@ -12,6 +12,9 @@ struct RunCommand: ParsableCommand {
     @Option(help: "The folder that relative data paths start from.") var data = "."
     @Flag(help: "Fail (exit 1) if a figure misses what 'expect' states.") var check = false
     @Option(help: "Write the last version's posterior to this file (safetensors).") var out: String?
+    @Option(help: "Also score every version on this many rows of the hold-out, its first.") var each: Int?
+    @Option(help: "Draws with which the hold-out is scored.") var draws: Int?
+    @Flag(help: "Know the methods that others use instead, too.") var baselines = false
     @Flag(help: "One JSON line a version, and one with the figures at the end.") var json = false
 
     func run() throws {
@@ -19,12 +22,20 @@ struct RunCommand: ParsableCommand {
         let file = try JSONValue(parsing: FileHandle.standardInput.allBytes())
         let pipeline = try PipelineDeclaration(parsing: file)
         let plan = try RunDeclaration(parsing: file)
-        let method = try MethodCatalog.standard.make(pipeline)
+        let method = try (baselines ? MethodCatalog.withBaselines : .standard).make(pipeline)
         let source = try RowSource(plan.source, schema: pipeline.schema, resolve: resolve)
         let run = LocalRun(pipeline: pipeline, method: method, rows: source.rows, chunks: source.chunks)
-        let last = try run.run { (version) throws(AccrueError) in try show(version) }
+        let holdout = try plan.holdout.map { (holdout) throws(AccrueError) in try RowSource(holdout, schema: pipeline.schema, resolve: resolve) }
+        let key = RandomKey(seed: pipeline.seed).folding("query")
+        let last = try run.run { (version) throws(AccrueError) in
+            var held: [String: JSONValue]?
+            if let each, version.number > 0, let holdout { held = try self.figures(try method.load(version.state), on: holdout, rows: each, key: key) }
+            try show(version, held: held)
+        }
         if let out { try PosteriorExport(state: last.state, pipeline: pipeline.name, version: last.number, method: pipeline.method).write(to: out) }
-        let figures = try figures(of: last, method: method, plan: plan, pipeline: pipeline)
+        let state = try method.load(last.state)
+        var figures = try state.answer(QueryBytes(verb: "describe", header: [:]), key: key).header.object ?? [:]
+        if let holdout { figures.merge(try self.figures(state, on: holdout, key: key)) { $1 } }
         let failures = plan.expectations.compactMap { $0.failure(figures[$0.name]) }
         try conclude(figures, failures: failures)
         if check, !failures.isEmpty { throw ExitCode(1) }
@@ -40,37 +51,45 @@ struct RunCommand: ParsableCommand {
         return resolved
     }
 
-    /// The hold-out's figures, and everything the method's `describe` says.
-    private func figures(
-        of version: LocalRun.Version, method: any OpaqueMethod, plan: RunDeclaration, pipeline: PipelineDeclaration
-    ) throws(AccrueError) -> [String: JSONValue] {
-        let key = RandomKey(seed: pipeline.seed).folding("query")
-        let state = try method.load(version.state)
-        var figures = try state.answer(QueryBytes(verb: "describe", header: [:]), key: key).header.object ?? [:]
-        if let holdout = plan.holdout {
-            let rows = try RowSource(holdout, schema: pipeline.schema, resolve: resolve)
-            // As a query asks it, with as many draws: the same figures as 'accrue query NAME predict --summary'.
-            let held = rows.rows.rows(rows.chunks[0].lowerBound..<rows.chunks[rows.chunks.count - 1].upperBound)
-            let answer = try state.answer(QueryBytes(verb: "predict", header: ["summary": true], tensors: held.tensors), key: key)
-            for (name, figure) in answer.header["figures"]?.object ?? [:] { figures[name] = figure }
-            figures["draws"] = answer.header["draws"]
+    /// The hold-out's figures, as a query asks for them, with as many draws: the same as of 'accrue query NAME predict --summary'. Where the hold-out
+    /// is cut into chunks and every version is scored, `chunks` has those of each.
+    /// - Parameter rows: how many are scored, the first ones; nil: all.
+    private func figures(_ state: any LoadedState, on holdout: RowSource, rows: Int? = nil, key: RandomKey) throws(AccrueError) -> [String: JSONValue] {
+        let first = holdout.chunks[0].lowerBound, end = min(holdout.chunks[holdout.chunks.count - 1].upperBound, first + (rows ?? .max / 2))
+        var pooled: Score?, chunks: [JSONValue] = [], result: [String: JSONValue] = [:]
+        for chunk in each == nil ? [first..<end] : holdout.chunks where chunk.lowerBound < end {
+            let held = holdout.rows.rows(chunk.lowerBound..<min(end, chunk.upperBound))
+            var header: [String: JSONValue] = ["summary": true]
+            if let draws { header["draws"] = .integer(draws) }
+            let answer = try state.answer(QueryBytes(verb: "predict", header: .object(header), tensors: held.tensors), key: key).header
+            result["draws"] = answer["draws"]
+            chunks.append(answer["figures"] ?? [:])
+            guard let part = try answer["score"]?.decode(Score.self, while: "scoring the hold-out") else { continue }
+            pooled = pooled.map { var sum = $0; sum.merge(part); return sum } ?? part
         }
-        return figures
+        for (name, figure) in pooled?.figures ?? [:] { result[name] = .number(figure) }
+        if each != nil { result["chunks"] = .array(chunks) }
+        return result
     }
 
-    private func show(_ version: LocalRun.Version) throws(AccrueError) {
+    private func show(_ version: LocalRun.Version, held: [String: JSONValue]?) throws(AccrueError) {
         let score = version.score?.figures ?? [:]
         if json {
-            print(
-                JSONValue.object([
+            var line: [String: JSONValue] = [
                     "version": .integer(version.number), "absorbedChunks": .integer(version.absorbedChunks),
                     "absorbedRows": .integer(version.absorbedRows), "score": .object(score.mapValues { .number($0) }),
                     "state": .string(ContentHash(of: version.state).hex),
-                ]).canonical)
+                ]
+            line["holdout"] = held.map { .object($0) }
+            print(JSONValue.object(line).canonical)
         } else {
-            let before = ["accuracy", "rmse", "logPredictiveDensity"].compactMap { name in score[name].map { "\(name) \(Self.short($0))" } }
-            let note = before.isEmpty ? "" : "   scored before learning: \(before.joined(separator: ", "))"
-            print("version \(version.number)   chunks \(version.absorbedChunks)   rows \(version.absorbedRows)\(note)")
+            func list(_ title: String, _ figure: (String) -> Double?) -> String {
+                let found = ["accuracy", "rmse", "logPredictiveDensity", "ece"].compactMap { name in figure(name).map { "\(name) \(Self.short($0))" } }
+                return found.isEmpty ? "" : "   \(title): \(found.joined(separator: ", "))"
+            }
+            print(
+                "version \(version.number)   chunks \(version.absorbedChunks)   rows \(version.absorbedRows)"
+                    + list("scored before learning") { score[$0] } + list("hold-out") { held?[$0]?.double })
         }
     }
 

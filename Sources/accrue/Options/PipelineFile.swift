@@ -17,6 +17,33 @@ enum PipelineFile {
         return try json(node, path: path)
     }
 
+    /// The file with other values at some places, each given as `key.key=value`, the value as YAML.
+    /// - Throws: `invalidInput` when one has no `=`, leads through a value that is no mapping, or is not YAML.
+    static func setting(_ changes: [String], in file: JSONValue) throws(AccrueError) -> JSONValue {
+        var file = file
+        for change in changes {
+            let operation = "reading --set \(change)"
+            let parts = change.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard parts.count == 2, !parts[0].isEmpty else {
+                throw AccrueError(.invalidInput, while: operation, "there is no 'key=value'", hint: "write for example --set settings.epochs=10")
+            }
+            let node: Node?
+            do { node = try Yams.compose(yaml: String(parts[1])) } catch { throw AccrueError(.invalidInput, while: operation, "not YAML: \(error)") }
+            guard let node else { throw AccrueError(.invalidInput, while: operation, "the value is empty") }
+            file = try setting(parts[0].split(separator: ".").map(String.init)[...], to: try json(node, path: operation), in: file, while: operation)
+        }
+        return file
+    }
+
+    private static func setting(_ path: ArraySlice<String>, to value: JSONValue, in mapping: JSONValue, while operation: String) throws(AccrueError) -> JSONValue {
+        guard let key = path.first else { return value }
+        guard case .object(var fields) = mapping else {
+            throw AccrueError(.invalidInput, while: operation, "'\(key)' would lie in \(mapping.canonical), which is no mapping", hint: "check the path of keys")
+        }
+        fields[key] = try setting(path.dropFirst(), to: value, in: fields[key] ?? .object([:]), while: operation)
+        return .object(fields)
+    }
+
     private static func json(_ node: Node, path: String) throws(AccrueError) -> JSONValue {
         switch node {
         case .mapping(let mapping):
