@@ -6,6 +6,10 @@ public struct LogEntry: Codable, Equatable, Sendable {
         case cut
         /// These chunks are not learned.
         case setAside(positions: [Int], reason: String)
+        /// A network or a posterior from outside: ends the round that is open, and is a version of its own.
+        case `import`(Import)
+        /// The schema from here on, the one before with classes appended: ends the round that is open, and is a version of its own.
+        case settings(schema: Schema)
     }
 
     /// A chunk as the log knows it: never its payload.
@@ -24,6 +28,17 @@ public struct LogEntry: Codable, Equatable, Sendable {
         }
     }
 
+    /// A file that a version is made of: safetensors, kept beside the states under its hash.
+    public struct Import: Codable, Hashable, Sendable {
+        public var file: ContentHash
+        /// Tells two imports of one file apart that are both meant.
+        public var key: String?
+        public init(file: ContentHash, key: String? = nil) {
+            self.file = file
+            self.key = key
+        }
+    }
+
     public var position: Int
     public var kind: Kind
     public init(position: Int, kind: Kind) {
@@ -32,13 +47,33 @@ public struct LogEntry: Codable, Equatable, Sendable {
     }
 }
 
-/// The stretch of the log that one round absorbs: positions `(after, through]`.
+/// The stretch of the log that one version absorbs, positions `(after, through]`: the chunks of a round, or one entry that changes the posterior by itself.
 public struct Stretch: Codable, Equatable, Sendable {
+    /// How a version follows from the one before without rows.
+    public enum Change: Codable, Equatable, Sendable {
+        case adopt(LogEntry.Import)
+        case adapt(Schema)
+
+        /// The entry that says so.
+        public var kind: LogEntry.Kind {
+            switch self {
+            case .adopt(let imported): .import(imported)
+            case .adapt(let schema): .settings(schema: schema)
+            }
+        }
+    }
+
     public var after: Int
     public var through: Int
     /// The chunks of the stretch that are not set aside, in log order.
     public var chunks: [PositionedChunk]
+    /// What the entry at `through` does, in a stretch of that entry alone.
+    public var change: Change?
     public var rows: Int { chunks.reduce(0) { $0 + $1.chunk.rows } }
+    /// Whether it makes no version: all that it holds is set aside.
+    public var isEmpty: Bool { chunks.isEmpty && change == nil }
+    /// The positions of what it absorbs.
+    public var positions: [Int] { change == nil ? chunks.map(\.position) : [through] }
 
     public struct PositionedChunk: Codable, Hashable, Sendable {
         public var position: Int
@@ -49,19 +84,22 @@ public struct Stretch: Codable, Equatable, Sendable {
         }
     }
 
-    public init(after: Int, through: Int, chunks: [PositionedChunk]) {
+    public init(after: Int, through: Int, chunks: [PositionedChunk] = [], change: Change? = nil) {
         self.after = after
         self.through = through
         self.chunks = chunks
+        self.change = change
     }
 
-    /// The first complete stretch after a position: it ends with the C-th chunk (counted by position, set aside or not) or at the first cut
-    /// that follows at least one chunk. Chunks that a `setAside` entry names, anywhere later in the log, are left out. Nil while the round is open.
+    /// The first complete stretch after a position: it ends with the C-th chunk (counted by position, set aside or not), at the first cut
+    /// that follows at least one chunk, or before an import or a change of settings, which is a stretch of its own. What a `setAside` entry names,
+    /// anywhere later in the log, is left out. Nil while the round is open.
     ///
     /// - Parameter entries: the log after `position`, in order; entries at or before it are skipped.
     public static func next(in entries: [LogEntry], after position: Int, chunksPerRound: Int) -> Stretch? {
         var chunks: [PositionedChunk] = []
         var through: Int?
+        var change: Change?
         for entry in entries where entry.position > position {
             switch entry.kind {
             case .chunk(let chunk):
@@ -69,6 +107,12 @@ public struct Stretch: Codable, Equatable, Sendable {
                 if chunks.count >= chunksPerRound { through = entry.position }
             case .cut:
                 if !chunks.isEmpty { through = entry.position }
+            case .import(let imported):
+                if chunks.isEmpty { change = .adopt(imported) }
+                through = chunks.isEmpty ? entry.position : entry.position - 1
+            case .settings(let schema):
+                if chunks.isEmpty { change = .adapt(schema) }
+                through = chunks.isEmpty ? entry.position : entry.position - 1
             case .setAside: break
             }
             if through != nil { break }
@@ -78,7 +122,8 @@ public struct Stretch: Codable, Equatable, Sendable {
         for entry in entries where entry.position > position {
             if case .setAside(let positions, _) = entry.kind { setAside.formUnion(positions) }
         }
-        return Stretch(after: position, through: through, chunks: chunks.filter { !setAside.contains($0.position) })
+        return Stretch(
+            after: position, through: through, chunks: chunks.filter { !setAside.contains($0.position) }, change: setAside.contains(through) ? nil : change)
     }
 
     /// The stretches of rows that are scored on their own, so that several workers can share a large chunk: each chunk in equal parts of at most

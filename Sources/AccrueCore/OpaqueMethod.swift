@@ -2,9 +2,10 @@ public import Foundation
 
 /// Where a piece of work stands in its round. Part of the method protocol; every value is a function of pipeline and log.
 public struct Round: Sendable {
-    /// Number of the version that this round makes; the first round has index 1.
+    /// Number of the version that this round makes.
     public var index: Int
-    public var isFirst: Bool { index == 1 }
+    /// Whether nothing was learned or imported before: the base is what the method itself started with.
+    public var isFirst: Bool
     /// 0-based sweep, of `sweeps`.
     public var sweep: Int
     public var sweeps: Int
@@ -22,10 +23,11 @@ public struct Round: Sendable {
     public var shouldStop: @Sendable () -> Bool
 
     public init(
-        index: Int, sweep: Int, sweeps: Int, shard: Int = 0, shards: Int, shardRows: Int, roundRows: Int, rowsBefore: Int,
+        index: Int, isFirst: Bool? = nil, sweep: Int, sweeps: Int, shard: Int = 0, shards: Int, shardRows: Int, roundRows: Int, rowsBefore: Int,
         sweepKey: RandomKey, shouldStop: @escaping @Sendable () -> Bool = { false }
     ) {
         self.index = index
+        self.isFirst = isFirst ?? (index == 1)
         self.sweep = sweep
         self.sweeps = sweeps
         self.shard = shard
@@ -44,6 +46,8 @@ public struct RoundKeys: Sendable {
     public init(seed: UInt64, version: Int) { root = RandomKey(seed: seed).folding("round").folding(version) }
     public static func initial(seed: UInt64) -> RandomKey { RandomKey(seed: seed).folding("initial") }
     public var begin: RandomKey { root.folding("begin") }
+    public var adopt: RandomKey { root.folding("adopt") }
+    public var adapt: RandomKey { root.folding("adapt") }
     public func sweep(_ sweep: Int) -> RandomKey { root.folding("sweep").folding(sweep) }
     public func fit(sweep: Int, shard: Int) -> RandomKey { root.folding("fit").folding(sweep).folding(shard) }
     public func merge(sweep: Int) -> RandomKey { root.folding("merge").folding(sweep) }
@@ -89,6 +93,13 @@ public struct QueryBytes: Sendable {
 public protocol OpaqueMethod: Sendable {
     var phases: MethodPhases { get }
     func initialState(key: RandomKey) throws(AccrueError) -> Data
+    /// The state that a network or posterior from outside is; `state` gives what it does not say.
+    /// - Parameter imported: safetensors bytes, as they came.
+    /// - Throws: `invalidInput` naming the tensor that does not fit, its shape and the one needed.
+    func adopt(_ imported: Data, into state: Data, key: RandomKey) throws(AccrueError) -> Data
+    /// The state with what this method's schema has more than `old`: classes of targets.
+    /// - Throws: `invalidInput` when the method cannot.
+    func adapt(_ state: Data, from old: Schema, key: RandomKey) throws(AccrueError) -> Data
     func begin(_ state: Data, round: Round, key: RandomKey) throws(AccrueError) -> Data
     /// - Parameter shard: the shard's stretches of rows, in log order.
     func fit(_ work: Data, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Data, report: FitReport)

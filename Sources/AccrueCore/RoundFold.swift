@@ -27,24 +27,35 @@ public struct RoundFold: Sendable {
         try method.initialState(key: RoundKeys.initial(seed: pipeline.seed))
     }
 
-    /// Absorbs one stretch.
+    /// The version that an import makes.
+    public func adopt(_ imported: Data, into state: Data, version: Int) throws(AccrueError) -> Data {
+        try method.adopt(imported, into: state, key: RoundKeys(seed: pipeline.seed, version: version).adopt)
+    }
+
+    /// The version in which the pipeline's schema takes effect.
+    public func adapt(_ state: Data, from old: Schema, version: Int) throws(AccrueError) -> Data {
+        try method.adapt(state, from: old, key: RoundKeys(seed: pipeline.seed, version: version).adapt)
+    }
+
+    /// Absorbs one stretch of chunks.
     ///
     /// - Parameters:
     ///   - state: the last version's state.
     ///   - version: the number of the version to make.
     ///   - stretch: what to absorb; not empty.
+    ///   - isFirst: whether nothing was learned or imported before; nil: whether this is version 1.
     ///   - rowsBefore: rows absorbed by earlier versions.
     ///   - rows: the rows of a chunk, by its position.
     /// - Throws: what the method throws.
     public func next(
-        _ state: Data, version: Int, stretch: Stretch, rowsBefore: Int, rows: (Int) throws(AccrueError) -> Rows
+        _ state: Data, version: Int, isFirst: Bool? = nil, stretch: Stretch, rowsBefore: Int, rows: (Int) throws(AccrueError) -> Rows
     ) throws(AccrueError) -> Outcome {
         let keys = RoundKeys(seed: pipeline.seed, version: version)
         let shards = stretch.shards(pipeline.shards)
         func round(sweep: Int, shard: Int? = nil) -> Round {
             let shardRows = shard.map { shards[$0].reduce(0) { $0 + $1.rows } } ?? stretch.rows
             return Round(
-                index: version, sweep: sweep, sweeps: pipeline.sweeps, shard: shard ?? 0, shards: shards.count, shardRows: shardRows,
+                index: version, isFirst: isFirst, sweep: sweep, sweeps: pipeline.sweeps, shard: shard ?? 0, shards: shards.count, shardRows: shardRows,
                 roundRows: stretch.rows, rowsBefore: rowsBefore, sweepKey: keys.sweep(sweep))
         }
         func shardRows(_ shard: Int) throws(AccrueError) -> [Rows] {

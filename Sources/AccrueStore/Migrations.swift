@@ -64,6 +64,34 @@ enum Migrations {
                 ) STRICT, WITHOUT ROWID;
                 """)
         }
+        migrator.registerMigration("2 imports and settings in the log") { db in try db.execute(sql: logWithImports) }
         return migrator
     }
+
+    /// The log's table anew, with more kinds of entries: SQLite cannot change a CHECK in place. The file of an import is named as a chunk's content is.
+    private static let logWithImports = """
+        CREATE TABLE logAnew (
+            incarnation TEXT NOT NULL REFERENCES pipeline,
+            position INTEGER NOT NULL CHECK (position > 0),
+            kind TEXT NOT NULL CHECK (kind IN ('chunk', 'cut', 'setAside', 'import', 'settings')),
+            identity TEXT,
+            key TEXT,
+            retried INTEGER,
+            payload TEXT NOT NULL,
+            CHECK ((kind IN ('chunk', 'import')) = (identity IS NOT NULL)),
+            CHECK (kind = 'chunk' OR (key IS NULL AND retried IS NULL)),
+            PRIMARY KEY (incarnation, position)
+        ) STRICT, WITHOUT ROWID;
+        INSERT INTO logAnew SELECT incarnation, position, kind, identity, key, retried, payload FROM log;
+        DROP TABLE log;
+        ALTER TABLE logAnew RENAME TO log;
+        CREATE UNIQUE INDEX logKey ON log (incarnation, key) WHERE key IS NOT NULL AND retried IS NULL;
+        CREATE UNIQUE INDEX logContent ON log (incarnation, identity) WHERE kind = 'chunk' AND key IS NULL AND retried IS NULL;
+        CREATE UNIQUE INDEX logRetry ON log (incarnation, retried) WHERE retried IS NOT NULL;
+        CREATE TRIGGER logStays BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+        CREATE TRIGGER logIsFixed BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+        CREATE TRIGGER logHasNoGaps BEFORE INSERT ON log
+        WHEN NEW.position <> 1 + (SELECT coalesce(max(position), 0) FROM log WHERE incarnation = NEW.incarnation)
+        BEGIN SELECT RAISE(ABORT, 'positions follow each other'); END;
+        """
 }

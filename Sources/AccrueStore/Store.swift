@@ -12,7 +12,8 @@ public final class Store: Sendable {
 
     /// Opens a home directory, making it if needed.
     ///
-    /// - Throws: `conflict` when another process has it open; `corrupt` when a version's state is missing; `unavailable` when SQLite or the disk fails.
+    /// - Throws: `conflict` when another process has it open; `corrupt` when the file of a version or an import is missing; `unavailable` when SQLite or the
+    ///   disk fails.
     public init(home: String) throws(AccrueError) {
         lock = try HomeLock(home: home)
         states = try StateFiles(directory: "\(home)/states")
@@ -27,13 +28,18 @@ public final class Store: Sendable {
         }
         let needed = try translating("listing states") {
             try self.database.read { db in
-                try String.fetchAll(db, sql: "SELECT state FROM version JOIN pipeline USING (incarnation) WHERE deleted = 0")
+                try String.fetchAll(
+                    db,
+                    sql: """
+                        SELECT state FROM version JOIN pipeline USING (incarnation) WHERE deleted = 0
+                        UNION SELECT identity FROM log JOIN pipeline USING (incarnation) WHERE deleted = 0 AND kind = 'import'
+                        """)
             }
         }
         let hashes = Set(needed.compactMap { ContentHash(hex: $0) })
         for hash in hashes.sorted() where !states.exists(hash) {
             throw AccrueError(
-                .corrupt, while: "opening \(home)", "the state \(hash.short) of a committed version is missing from \(home)/states",
+                .corrupt, while: "opening \(home)", "the file \(hash.short) of a committed version or import is missing from \(home)/states",
                 hint: "restore the home directory from a backup")
         }
         _ = try states.deleteAll(except: hashes)

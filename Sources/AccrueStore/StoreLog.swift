@@ -40,9 +40,10 @@ extension Store {
         }
     }
 
-    /// Appends a cut or a set-aside entry; returns its position.
+    /// Appends an entry that is no chunk; returns its position. The file of an import must be among `states` already.
     public func append(_ kind: LogEntry.Kind, incarnation: String) throws(AccrueError) -> Int {
-        try translating("appending to the log") {
+        if case .import(let imported) = kind { precondition(states.exists(imported.file), "\(imported.file.short) imported before it is on disk") }
+        return try translating("appending to the log") {
             try self.database.write { db in
                 let position = try Self.lastPosition(db, incarnation) + 1
                 try Self.insert(db, kind, at: position, incarnation, retryOf: nil)
@@ -134,6 +135,8 @@ extension Store {
             case .chunk(let chunk): ("chunk", chunk.identity.hex, chunk.key)
             case .cut: ("cut", nil, nil)
             case .setAside: ("setAside", nil, nil)
+            case .import(let imported): ("import", imported.file.hex, nil)
+            case .settings: ("settings", nil, nil)
             }
         try db.cachedStatement(sql: "INSERT INTO log (incarnation, position, kind, identity, key, retried, payload) VALUES (?, ?, ?, ?, ?, ?, ?)").execute(
             arguments: [incarnation, position, name, identity, key, retryOf, payload])

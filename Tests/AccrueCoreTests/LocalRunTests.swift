@@ -65,4 +65,80 @@ struct LocalRunTests {
             pipeline: HashChain.pipeline(), method: HashChain(poison: 4), rows: try HashChain.rows(Self.values), chunks: [0..<23])
         #expect { try run.run { _ in } } throws: { ($0 as? AccrueError)?.code == .diverged }
     }
+
+    private static let classes = ["a", "b"]
+
+    /// A fold of two chunks, one a round, with entries around them.
+    private static func fold(_ kinds: [LogEntry.Kind], files: [Data] = []) throws -> [LocalRun.Version] {
+        let log = kinds.enumerated().map { LogEntry(position: $0.offset + 1, kind: $0.element) }
+        let rows = try HashChain.rows([1, 2])
+        var pipeline = HashChain.pipeline(chunks: 1)
+        pipeline.schema = HashChain.schema(classes: classes)
+        let run = LocalRun(pipeline: pipeline, log: log, files: Dictionary(uniqueKeysWithValues: files.map { (ContentHash(of: $0), $0) })) { (declared) in
+            HashChain(schema: declared.schema)
+        } rows: { (_) in rows }
+        var versions: [LocalRun.Version] = []
+        _ = try run.run { versions.append($0) }
+        return versions
+    }
+
+    private static let chunk = LogEntry.Kind.chunk(.init(identity: ContentHash(of: Data("rows".utf8)), key: nil, rows: 2, bytes: 16))
+    private static let net = Data("net".utf8)
+
+    @Test("an import is a version that absorbs nothing, and what was counted before it stays")
+    func importing() throws {
+        let versions = try Self.fold([Self.chunk, .import(.init(file: ContentHash(of: Self.net))), Self.chunk], files: [Self.net])
+        #expect(versions.map(\.absorbedChunks) == [0, 1, 1, 2] && versions.map(\.through) == [0, 1, 2, 3])
+        #expect(versions[2].state != versions[1].state && versions[2].score == nil)
+        #expect(try HashChain().decode(versions[3].state).count == 4)
+        #expect(throws: AccrueError.self) { try Self.fold([.import(.init(file: ContentHash(of: Self.net)))]) }
+    }
+
+    @Test("a start is an import before the first chunk")
+    func start() throws {
+        let rows = try HashChain.rows([1, 2])
+        var pipeline = HashChain.pipeline(chunks: 1)
+        pipeline.schema = HashChain.schema(classes: Self.classes)
+        let run = LocalRun(pipeline: pipeline, method: HashChain(schema: pipeline.schema), rows: rows, chunks: [0..<2], start: Self.net)
+        let last = try run.run { _ in }
+        #expect(last.state == (try Self.fold([.import(.init(file: ContentHash(of: Self.net))), Self.chunk], files: [Self.net])).last?.state)
+        #expect(last.number == 2 && last.absorbedRows == 2)
+    }
+
+    @Test("appended classes are a version with the new schema, which is that of all versions after it")
+    func appendedClasses() throws {
+        let versions = try Self.fold([Self.chunk, .settings(schema: HashChain.schema(classes: Self.classes + ["c"])), Self.chunk])
+        #expect(versions.map { $0.schema["labels"]?.classes?.count } == [2, 2, 3, 3])
+        #expect(versions[2].state != versions[1].state && versions.map(\.absorbedRows) == [0, 2, 2, 4])
+    }
+
+    @Test("the round after appended classes is still the first when nothing was learned before; after an import it is not")
+    func first() throws {
+        let schema = HashChain.schema(classes: Self.classes + ["c"])
+        // The toy hashes whether its round is the first: the same import twice differs from none in nothing else that it is told.
+        let fold = RoundFold(pipeline: HashChain.pipeline(chunks: 1).with(schema: schema), method: HashChain(schema: schema))
+        let rows = try HashChain.rows([1, 2])
+        func next(_ version: LocalRun.Version, isFirst: Bool) throws -> Data {
+            let log = [LogEntry(position: 1, kind: .settings(schema: schema)), LogEntry(position: 2, kind: Self.chunk)]
+            let stretch = try #require(Stretch.next(in: log, after: 1, chunksPerRound: 1))
+            return try fold.next(version.state, version: 2, isFirst: isFirst, stretch: stretch, rowsBefore: 0) { (_) in rows }.state
+        }
+        let adapted = try Self.fold([.settings(schema: schema), Self.chunk])
+        #expect(try adapted[2].state == next(adapted[1], isFirst: true) && adapted[2].state != next(adapted[1], isFirst: false))
+    }
+
+    @Test("a schema is extended by more classes of a target, the old ones first and unchanged, and by nothing else")
+    func extended() {
+        let now = HashChain.schema(classes: Self.classes)
+        func isExtended(by change: (inout Schema) -> Void) -> Bool {
+            var later = now
+            change(&later)
+            return now.isExtended(by: later)
+        }
+        #expect(isExtended { $0.tensors[1].classes = ["a", "b", "c"] })
+        #expect(!isExtended { _ in })
+        #expect(!isExtended { $0.tensors[1].classes = ["a"] } && !isExtended { $0.tensors[1].classes = ["b", "a", "c"] } && !isExtended { $0.tensors[1].classes = nil })
+        #expect(!isExtended { $0.tensors[1].classes = ["a", "b", "c"]; $0.tensors[0].dtype = .f32 } && !isExtended { $0.tensors.append($0.tensors[0]) })
+        #expect(!HashChain.schema.isExtended(by: now))
+    }
 }

@@ -52,6 +52,21 @@ struct StretchTests {
         let stretch = try #require(Stretch.next(in: log, after: 0, chunksPerRound: 1))
         #expect(stretch.chunks.isEmpty && stretch.shards(4).isEmpty)
     }
+
+    @Test("an import or a change of settings ends the round before it and is a stretch of its own; set aside, it is an empty one")
+    func changes() throws {
+        let imported = LogEntry.Import(file: ContentHash(of: Data("net".utf8)))
+        var log = [Self.chunk(1, rows: 2), LogEntry(position: 2, kind: .import(imported)), LogEntry(position: 3, kind: .settings(schema: Schema([]))), Self.chunk(4, rows: 1)]
+        func stretches() -> [Stretch] {
+            var result: [Stretch] = []
+            while let next = Stretch.next(in: log, after: result.last?.through ?? 0, chunksPerRound: 2) { result.append(next) }
+            return result
+        }
+        #expect(stretches().map(\.through) == [1, 2, 3] && stretches().map(\.positions) == [[1], [2], [3]])
+        #expect(stretches().map(\.change) == [nil, .adopt(imported), .adapt(Schema([]))])
+        log.append(LogEntry(position: 5, kind: .setAside(positions: [2], reason: "bad")))
+        #expect(stretches().map(\.through) == [1, 2, 3] && stretches().map(\.isEmpty) == [false, true, false])
+    }
 }
 
 @Suite("What is scored")

@@ -148,4 +148,39 @@ struct StoreTests {
         #expect(try store.entries(after: 0, incarnation: "i").count == 1)
         #expect { try store.deletePipeline(incarnation: "i") } throws: { ($0 as? AccrueError)?.code == .notFound }
     }
+
+    @Test("the file of an import is there after reopening, and its entry is in the log; files of deleted pipelines go")
+    func imports() throws {
+        let home = Home()
+        let file = ContentHash(of: Data("net".utf8)), schema = Schema([TensorSchema("inputs", role: .input, dtype: .u8, shape: [2])])
+        do {
+            let store = try Self.store(home)
+            _ = try store.states.put(Data("net".utf8))
+            #expect(try store.append(.import(.init(file: file, key: "k")), incarnation: "i") == 1)
+            #expect(try store.append(.settings(schema: schema), incarnation: "i") == 2)
+            // The key of an import and its content are none of a chunk's.
+            #expect(try store.append([Self.announced("net", key: "k"), Self.announced("net")], incarnation: "i") == [.appended(position: 3), .appended(position: 4)])
+        }
+        do {
+            let store = try Store(home: home.path)
+            #expect(try store.states.read(file) == Data("net".utf8))
+            #expect(try store.entries(after: 0, incarnation: "i").prefix(2).map(\.kind) == [.import(.init(file: file, key: "k")), .settings(schema: schema)])
+            try store.deletePipeline(incarnation: "i")
+        }
+        #expect(try !Store(home: home.path).states.exists(file))
+    }
+
+    @Test("a home without the file of an import is corrupt")
+    func importMissing() throws {
+        let home = Home()
+        var file: ContentHash?
+        do {
+            let store = try Self.store(home)
+            let hash = try store.states.put(Data("net".utf8))
+            file = hash
+            _ = try store.append(.import(.init(file: hash)), incarnation: "i")
+        }
+        try FileManager.default.removeItem(atPath: "\(home.path)/states/\(try #require(file).hex).safetensors")
+        #expect { try Store(home: home.path) } throws: { ($0 as? AccrueError)?.code == .corrupt }
+    }
 }

@@ -12,15 +12,40 @@ public struct HashChain: OpaqueMethod {
 
     public var phases: MethodPhases { MethodPhases(scores: true, statistics: true) }
     private let poison: Double?
+    private let schema: Schema
 
-    /// - Parameter poison: a value whose presence in a shard makes the fit fail.
-    public init(poison: Double? = nil) { self.poison = poison }
+    /// What cannot be imported.
+    public static let refused = Data("not this one".utf8)
+
+    /// - Parameters:
+    ///   - poison: a value whose presence in a shard makes the fit fail.
+    ///   - schema: of the pipeline; shows in versions that adapt to it.
+    public init(poison: Double? = nil, schema: Schema = HashChain.schema) {
+        self.poison = poison
+        self.schema = schema
+    }
 
     public func initialState(key: RandomKey) throws(AccrueError) -> Data { encode(State(sum: 0, count: 0, chain: hash("initial", key))) }
 
+    /// What was counted before stays; the chain goes on with the file.
+    public func adopt(_ imported: Data, into state: Data, key: RandomKey) throws(AccrueError) -> Data {
+        if imported == Self.refused { throw AccrueError(.invalidInput, while: "importing", "it says '\(String(decoding: imported, as: UTF8.self))'") }
+        var state = try decode(state)
+        state.chain = hash("adopt", state.chain, ContentHash(of: imported), key)
+        return encode(state)
+    }
+
+    public func adapt(_ state: Data, from old: Schema, key: RandomKey) throws(AccrueError) -> Data {
+        func classes(_ schema: Schema) -> String { schema.tensors.compactMap { $0.classes?.joined(separator: ",") }.joined(separator: ";") }
+        if classes(schema).contains("none of these") { throw AccrueError(.invalidInput, while: "appending classes", "the class 'none of these' is taken") }
+        var state = try decode(state)
+        state.chain = hash("adapt", state.chain, classes(old), classes(schema), key)
+        return encode(state)
+    }
+
     public func begin(_ state: Data, round: Round, key: RandomKey) throws(AccrueError) -> Data {
         var work = try decode(state)
-        work.chain = hash("begin", work.chain, round.index, round.shards, round.roundRows, round.rowsBefore, key)
+        work.chain = hash("begin", work.chain, round.index, round.isFirst, round.shards, round.roundRows, round.rowsBefore, key)
         return encode(work)
     }
 
@@ -86,6 +111,11 @@ public struct HashChain: OpaqueMethod {
 
 extension HashChain {
     public static let schema = Schema([TensorSchema("values", role: .input, dtype: .f64, shape: [])])
+
+    /// With a target of classes, which the method does not read.
+    public static func schema(classes: [String]) -> Schema {
+        Schema(schema.tensors + [TensorSchema("labels", role: .target, dtype: .u8, shape: [], classes: classes)])
+    }
 
     public static func rows(_ values: [Double]) throws(AccrueError) -> Rows {
         try Rows(["values": TensorBytes(values, shape: [values.count])], schema: schema, while: "making test rows")

@@ -14,7 +14,7 @@ struct KeyTests {
         (.blobGet, [.worker, .reader, .admin]), (.heartbeat, [.worker, .admin]), (.inventory, [.worker, .admin]), (.announce, [.worker, .admin]),
         (.ready, [.worker, .admin]), (.done, [.worker, .admin]), (.failed, [.worker, .admin]), (.keys, [.worker, .admin]), (.blobPut, [.worker, .admin]),
         (.fetch, [.worker, .admin]), (.replicate, [.worker, .admin]), (.pipelineApply, [.admin]), (.pipelineDelete, [.admin]), (.pipelineResume, [.admin]), (.chunksRetry, [.admin]),
-        (.chunksSetAside, [.admin]),
+        (.chunksSetAside, [.admin]), (.posteriorImport, [.admin]),
     ]
 
     @Test("each role may do what the table says and nothing else")

@@ -14,6 +14,8 @@ struct RoundsTests {
         let chain = HashChain()
         var phases: MethodPhases { chain.phases }
         func initialState(key: RandomKey) throws(AccrueError) -> Data { try chain.initialState(key: key) }
+        func adopt(_ imported: Data, into state: Data, key: RandomKey) throws(AccrueError) -> Data { imported }
+        func adapt(_ state: Data, from old: Schema, key: RandomKey) throws(AccrueError) -> Data { state }
         func begin(_ state: Data, round: Round, key: RandomKey) throws(AccrueError) -> Data { try chain.begin(state, round: round, key: key) }
         func fit(_ work: Data, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Data, report: FitReport) {
             while !round.shouldStop() { sched_yield() }

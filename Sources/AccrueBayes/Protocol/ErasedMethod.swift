@@ -10,6 +10,14 @@ public struct ErasedMethod<Method: LearningMethod>: OpaqueMethod {
 
     public func initialState(key: RandomKey) throws(AccrueError) -> Data { try method.initialState(key: key).bytes }
 
+    public func adopt(_ imported: Data, into state: Data, key: RandomKey) throws(AccrueError) -> Data {
+        try method.adopt(try Safetensors.decode(imported), into: try Method.State(bytes: state), key: key).bytes
+    }
+
+    public func adapt(_ state: Data, from old: Schema, key: RandomKey) throws(AccrueError) -> Data {
+        try method.adapt(try Method.State(bytes: state), from: old, key: key).bytes
+    }
+
     public func begin(_ state: Data, round: Round, key: RandomKey) throws(AccrueError) -> Data {
         try method.begin(try Method.State(bytes: state), round: round, key: key).bytes
     }

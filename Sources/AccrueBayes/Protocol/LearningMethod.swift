@@ -16,6 +16,15 @@ public protocol LearningMethod: Sendable {
 
     var phases: MethodPhases { get }
     func initialState(key: RandomKey) throws(AccrueError) -> State
+    /// The state that a network or posterior from outside is; refused by default.
+    ///
+    /// Exactly what it says is taken over; `state`, the version before, gives what it does not say.
+    /// - Parameter imported: the tensors of a network by the names of the model's weights, or an export of Accrue's own, whose metadata says `method`.
+    /// - Throws: `invalidInput` naming the tensor that does not fit, its shape and the one needed.
+    func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State
+    /// The state of a method with an older schema as one of this method, whose schema has classes appended; refused by default. What the old schema
+    /// has keeps its numbers, bit for bit.
+    func adapt(_ state: State, from old: Schema, key: RandomKey) throws(AccrueError) -> State
     func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work
     /// - Parameter shard: the shard's stretches of rows, in log order.
     func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport)
@@ -33,6 +42,13 @@ public protocol LearningMethod: Sendable {
 }
 
 extension LearningMethod {
+    public func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
+        throw AccrueError(.invalidInput, while: "importing a posterior", "this method cannot go on from one that it did not make", hint: "push the data that it was learned from")
+    }
+    public func adapt(_ state: State, from old: Schema, key: RandomKey) throws(AccrueError) -> State {
+        throw AccrueError(
+            .invalidInput, while: "appending classes", "this method cannot take classes that it did not start with", hint: "apply a pipeline of another name, and push the data to it")
+    }
     public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Statistics? { nil }
     public func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? { nil }
 }

@@ -94,7 +94,7 @@ extension Coordinator {
             }
             return (change, .appendEntry(.cut, incarnation: incarnation))
         case .setAside(let positions, let reason, let asker):
-            let waiting = positions.filter { pipeline.log.standings[$0] == .waiting }
+            let waiting = positions.filter { pipeline.log.standings[$0] == .waiting && !pipeline.log.changesSchema(at: $0) }
             if let asker, waiting.count < positions.count {
                 let wrong = positions.filter { !waiting.contains($0) }.map(String.init).joined(separator: ", ")
                 refuse(asker, AccrueError(
@@ -104,6 +104,7 @@ extension Coordinator {
             }
             guard !waiting.isEmpty else { return nil }
             return (.setAside(positions: waiting, reason: reason, asker), .appendEntry(.setAside(positions: waiting, reason: reason), incarnation: incarnation))
+        case .propose(let number): return decided(number, pipeline).map { (change, $0) }
         case .retry(let positions, _, let asker):
             guard let position = positions.first else { return nil }
             guard case .setAside = pipeline.log.standings[position] else {
@@ -149,14 +150,15 @@ extension Coordinator {
             if let asker { reply(asker, Flushed(position: position)) }
         case (.setAside(let positions, let reason, let asker), .position):
             pipelines[incarnation]?.append(.setAside(positions: positions, reason: reason), at: now)
-            if let round = pipelines[incarnation]?.round, round.stretch.chunks.contains(where: { positions.contains($0.position) }) {
+            if let round = pipelines[incarnation]?.round, !Set(round.stretch.positions).isDisjoint(with: positions) {
                 cancelLeases(incarnation)
                 pipelines[incarnation]?.restartRound()
             }
             let list = positions.map(String.init).joined(separator: ", ")
-            note("setAside", name, "the chunks at \(list) are set aside: \(reason)", at: now)
+            note("setAside", name, "what is at \(list) is set aside: \(reason)", at: now)
             answerAwaiting(incarnation)
             if let asker { reply(asker, PositionsReply(positions: positions)) }
+        case (.propose(let number), .position(let position)): proposed(number, incarnation, at: position, now)
         case (.retry(let positions, let made, let asker), .position(let position)):
             // Asked a second time, it is where it was put the first time.
             if let log = pipelines[incarnation]?.log, position == log.lastPosition + 1, let chunk = positions.first.flatMap({ log.chunk(at: $0) }) {
@@ -216,7 +218,13 @@ extension Coordinator {
         for (identity, workers) in dropped {
             for worker in workers.sorted() { tell(worker, .drop, Drop(incarnation: incarnation, identity: identity)) }
         }
-        note("version", pipeline.name, "version \(version.version) absorbs \(version.absorbedChunks) chunks, \(version.absorbedRows) rows", at: now)
+        let text =
+            switch pipeline.log.change(at: version.through) {
+            case .adopt(let imported): "is the import \(imported.file.short)"
+            case .adapt: "has the appended classes"
+            case nil: "absorbs \(version.absorbedChunks) chunks, \(version.absorbedRows) rows"
+            }
+        note("version", pipeline.name, "version \(version.version) \(text)", at: now)
         hint(.version, pipeline.name, version: version.version)
         answerAwaiting(incarnation)
     }
@@ -227,6 +235,7 @@ extension Coordinator {
         names[pipeline.name] = nil
         let gone = AccrueError(.notFound, while: "changing pipeline '\(pipeline.name)'", "it was deleted just now")
         for change in pipeline.changes.waiting { refused(change, gone) }
+        endProposals(incarnation, gone)
         for waiter in waiters(where: { $0.incarnation == incarnation }) {
             awaiting[waiter] = nil
             refuse(waiter, gone)
@@ -252,6 +261,7 @@ extension Coordinator {
             }
         case .cut(let asker), .setAside(_, _, let asker), .pause(_, let asker): if let asker { refuse(asker, error) }
         case .retry(_, _, let asker), .delete(let asker): refuse(asker, error)
+        case .propose(let number): end(number, error)
         case .publish: break
         }
     }

@@ -25,11 +25,14 @@ extension Coordinator {
         let name = declaration.name
         let operation = "applying pipeline '\(name)'"
         if let incarnation = names[name], let pipeline = pipelines[incarnation] {
-            guard pipeline.declaration == declaration else { throw Self.differs(operation) }
-            return reply(asker, Applied(name: name, incarnation: incarnation, version: pipeline.newest.version))
+            let now = pipeline.declaration, differences = now.differences(from: declaration)
+            if differences.isEmpty { return reply(asker, Applied(name: name, incarnation: incarnation, version: pipeline.newest.version)) }
+            guard differences == ["schema"], now.schema.isExtended(by: declaration.schema) else { throw Self.differs(operation, differences) }
+            return try propose(.adapt(declaration.schema), pipeline, asker, while: operation)
         }
         if let creation = creations[name] {
-            guard creation.declaration == declaration else { throw Self.differs(operation) }
+            let differences = creation.declaration.differences(from: declaration)
+            guard differences.isEmpty else { throw Self.differs(operation, differences) }
             creations[name]?.askers.insert(asker)
             return
         }
@@ -74,11 +77,14 @@ extension Coordinator {
         for asker in creation.askers.sorted() { reply(asker, applied) }
     }
 
-    /// Nobody is there to make version 0: those who asked are told to ask again.
+    /// Nobody is there to make version 0, or to try what is proposed: those who asked are told to ask again.
     mutating func endCreations(_ now: Moment) {
         guard aliveWorkers.isEmpty else { return }
         for name in creations.keys.sorted() {
             if let creation = creations[name], creation.state == nil { end(creation, Self.noWorker("applying pipeline '\(name)'")) }
+        }
+        for number in proposals.keys.sorted() where proposals[number]?.fits == nil {
+            end(number, AccrueError(.unavailable, while: "trying an import or appended classes", "no worker is here to try them", hint: "start 'accrue worker'", retryAfterMs: 500))
         }
     }
 
@@ -88,10 +94,10 @@ extension Coordinator {
         for asker in creation.askers.sorted() { refuse(asker, error) }
     }
 
-    private static func differs(_ operation: String) -> AccrueError {
+    static func differs(_ operation: String, _ keys: [String]) -> AccrueError {
         AccrueError(
-            .conflict, while: operation, "a pipeline of this name is declared otherwise",
-            hint: "compare with 'accrue pipeline show', choose another name, or delete it first (its posterior goes with it)")
+            .conflict, while: operation, "a pipeline of this name is declared with another \(keys.joined(separator: ", another "))",
+            hint: "only classes may be appended to a target; compare with 'accrue pipeline show', choose another name, or delete it first (its posterior goes with it)")
     }
 
     private static func noWorker(_ operation: String) -> AccrueError {

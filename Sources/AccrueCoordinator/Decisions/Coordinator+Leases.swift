@@ -34,6 +34,9 @@ extension Coordinator {
         for name in creations.keys.sorted() {
             if let task = creations[name]?.task(boot), mayHave(task.identity) { return task }
         }
+        for number in proposals.keys.sorted() {
+            if let task = trial(number), mayHave(task.identity) { return task }
+        }
         // Pipelines with the fewest workers first, so that none waits for another's long rounds.
         let busy = pipelines.mapValues { leases.workers(incarnation: $0.incarnation) }
         for pipeline in pipelines.values.sorted(by: { (busy[$0.incarnation] ?? 0, $0.name) < (busy[$1.incarnation] ?? 0, $1.name) }) {
@@ -63,12 +66,13 @@ extension Coordinator {
             let holders = (pipeline.holders[range.identity] ?? []).sorted()
             locations[range.identity.hex] = holders.compactMap { sessions[$0].flatMap { $0.isAlive ? $0.endpoint : nil } }
         }
-        return round.task(piece, identity: identity(piece, pipeline, round), declaration: pipeline.declaration, locations: locations)
+        return round.task(piece, identity: identity(piece, pipeline, round), locations: locations)
     }
 
     /// The task of a lease that is still wanted.
     func task(for lease: LeaseIdentity) -> LeaseTask? {
         if lease.phase == .initial { return creations[lease.pipeline]?.task(boot).flatMap { $0.identity == lease ? $0 : nil } }
+        if lease.phase == .check { return trial(lease.attempt).flatMap { $0.identity == lease ? $0 : nil } }
         guard let pipeline = pipelines[lease.incarnation], let round = pipeline.round, let piece = openPiece(lease) else { return nil }
         return task(piece, pipeline, round)
     }
@@ -87,6 +91,7 @@ extension Coordinator {
         release(done.lease, of: name, at: now)
         acknowledge(asker)
         if done.lease.phase == .initial { return initialMade(done, at: now) }
+        if done.lease.phase == .check { return tried(done.lease, at: now) }
         guard let piece = openPiece(done.lease), pipelines[done.lease.incarnation]?.round?.take(piece, done) == true else { return }
         for held in leases.forget(incarnation: done.lease.incarnation, only: done.lease) { cancel(held.lease, held.worker) }
         guard let round = pipelines[done.lease.incarnation]?.round, case .made(let state) = round.step,
@@ -102,7 +107,8 @@ extension Coordinator {
         acknowledge(asker)
         let lease = failed.lease
         if lease.phase == .initial, failed.kind == .method { return initialFailed(lease, failed.error) }
-        guard lease.phase == .initial || openPiece(lease) != nil else { return }
+        if lease.phase == .check, trialFailed(failed) { return }
+        guard task(for: lease) != nil else { return }
         switch failed.kind {
         case .environment:
             leases.postpone(lease, at: now.monotonic, timing)
@@ -118,7 +124,12 @@ extension Coordinator {
     /// The method's error is confirmed: the chunk that it names, else all that the piece read, is not learned.
     private mutating func setAside(_ error: AccrueError, _ lease: LeaseIdentity) {
         guard let round = pipelines[lease.incarnation]?.round else { return }
-        let own = round.stretch.chunks.map(\.position)
+        if case .adapt = round.stretch.change {
+            // What follows needs the new classes: it cannot be left out.
+            pipelines[lease.incarnation]?.changes.add(.pause("the method cannot take the classes appended at position \(round.stretch.through): \(error.problem)", nil))
+            return
+        }
+        let own = round.stretch.positions
         let positions: [Int]
         if let position = error.position, own.contains(position) { positions = [position] } else {
             positions = round.positions(of: Piece(phase: lease.phase, sweep: lease.sweep, shard: lease.shard))

@@ -18,7 +18,7 @@ extension Coordinator {
 
     var listing: PipelineListing { PipelineListing(pipelines: sortedPipelines.map(record), hash: listingHash) }
 
-    var listingHash: ContentHash { ContentHash(of: Data(sortedPipelines.map { "\($0.name) \($0.incarnation)\n" }.joined().utf8)) }
+    var listingHash: ContentHash { ContentHash(of: Data(sortedPipelines.map { "\($0.name) \($0.incarnation) \($0.log.schemas.count)\n" }.joined().utf8)) }
 
     private var sortedPipelines: [PipelineLearning] { pipelines.values.sorted { $0.name < $1.name } }
 
@@ -63,8 +63,9 @@ extension Coordinator {
         let later = pipeline.versions.dropFirst(max(0, (query.after ?? -1) + 1))
         let records = later.prefix(limit).map { version in
             var record = pipeline.posterior(version)
-            // The figures say it; the sums are in `posterior.show`.
+            // The figures say it; the sums, and the schema, are in `posterior.show`.
             record.score = nil
+            record.schema = nil
             return record
         }
         return PosteriorListing(versions: records, more: later.count > limit)
@@ -82,10 +83,10 @@ extension Coordinator {
 
     mutating func awaitPosition(_ query: AwaitPosition, _ asker: Asker, at now: Moment) throws(AccrueError) {
         let pipeline = try pipeline(query.pipeline)
-        guard pipeline.log.chunk(at: query.position) != nil else {
+        guard pipeline.log.standings[query.position] != nil else {
             throw AccrueError(
                 .notFound, while: "awaiting position \(query.position) of pipeline '\(query.pipeline)'",
-                "no chunk stands there; the log has \(pipeline.log.lastPosition) entries", hint: "see 'accrue chunks list \(query.pipeline)'")
+                "no chunk, import or change of classes stands there; the log has \(pipeline.log.lastPosition) entries", hint: "see 'accrue chunks list \(query.pipeline)'")
         }
         if let answer = awaited(pipeline, query.position) { return reply(asker, answer) }
         awaiting[asker] = Awaiting(

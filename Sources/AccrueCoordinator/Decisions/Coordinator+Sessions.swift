@@ -154,10 +154,17 @@ extension Coordinator {
                 .engine, while: "applying pipeline '\(lease.pipeline)'", "\(deaths) worker processes ended while they made version 0", hint: "see the workers' logs, then apply it again")
             return initialFailed(lease, error)
         }
+        if lease.phase == .check {
+            return end(
+                lease.attempt,
+                AccrueError(
+                    .engine, while: "trying what was proposed for pipeline '\(lease.pipeline)'", "\(deaths) worker processes ended while they tried it",
+                    hint: "see the workers' logs"))
+        }
         guard let pipeline = pipelines[lease.incarnation], pipeline.paused == nil else { return }
         let positions = pipeline.round?.positions(of: Piece(phase: lease.phase, sweep: lease.sweep, shard: lease.shard)) ?? []
         let reason =
-            "\(deaths) worker processes ended during \(Self.name(lease)), which reads the chunks at positions \(positions.map(String.init).joined(separator: ", ")); "
+            "\(deaths) worker processes ended during \(Self.name(lease)), which concerns positions \(positions.map(String.init).joined(separator: ", ")); "
             + "set a chunk aside or find the cause, then 'accrue pipeline resume \(pipeline.name)'"
         pipelines[lease.incarnation]?.changes.add(.pause(reason, nil))
         startChange(lease.incarnation, at: now)

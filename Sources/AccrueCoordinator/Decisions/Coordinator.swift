@@ -44,6 +44,8 @@ public struct Coordinator: Sendable {
     var names: [String: String] = [:]
     /// Pipelines whose version 0 is being made, by name.
     var creations: [String: Creation] = [:]
+    /// Entries that were asked for and are not in the log yet, by number.
+    var proposals: [Int: Proposal] = [:]
     /// By worker's or querier's name.
     var sessions: [String: Session] = [:]
     /// Nil where no socket asks for a key.
@@ -102,6 +104,7 @@ public struct Coordinator: Sendable {
         var blobs: Set<ContentHash> = []
         for pipeline in pipelines.values { if let round = pipeline.round { blobs.formUnion(round.blobs) } }
         for creation in creations.values { if let state = creation.state { blobs.insert(state) } }
+        for proposal in proposals.values { if let file = proposal.file { blobs.insert(file) } }
         return blobs
     }
 
@@ -127,6 +130,7 @@ public struct Coordinator: Sendable {
         case .chunksRetry: try retry(try message.read(), asker)
         case .posteriorList: reply(asker, try posteriors(try message.read()))
         case .posteriorShow: reply(asker, try posterior(try message.read()))
+        case .posteriorImport: try importPosterior(try message.read(), asker)
         case .status: reply(asker, status)
         case .events:
             let query = try message.read(EventsQuery.self)

@@ -27,6 +27,8 @@ struct ChangeQueue: Sendable {
         /// Nil: the linger timer.
         case cut(Asker?)
         case setAside(positions: [Int], reason: String, Asker?)
+        /// The entry of a proposal that fits, by number.
+        case propose(Int)
         case retry(positions: [Int], made: [Int], Asker)
         case publish(VersionRecord)
         case pause(String?, Asker?)

@@ -4,7 +4,9 @@ import AccrueWire
 
 /// A pipeline as the coordinator runs it: its log, its versions, where its rows are, and the round being learned.
 struct PipelineLearning: Sendable {
-    let declaration: PipelineDeclaration
+    /// With the newest schema that was accepted.
+    private(set) var declaration: PipelineDeclaration
+    private let firstSchema: Schema
     let incarnation: String
     let phases: MethodPhases
     var log: PipelineLog
@@ -33,6 +35,7 @@ struct PipelineLearning: Sendable {
     ) {
         precondition(!versions.isEmpty, "a pipeline has a version 0")
         self.declaration = declaration
+        firstSchema = declaration.schema
         self.incarnation = incarnation
         self.phases = phases
         self.versions = versions
@@ -45,6 +48,7 @@ struct PipelineLearning: Sendable {
             while let stretch = log.nextStretch, stretch.through < version.through { log.pass(through: stretch.through) }
             log.absorb(through: version.through, version: version.version)
         }
+        if let last = log.schemas.last { self.declaration.schema = last.schema }
         if log.openChunks > 0 { openSince = now.monotonic }
     }
 
@@ -57,19 +61,23 @@ struct PipelineLearning: Sendable {
 
     mutating func append(_ kind: LogEntry.Kind, at now: Moment) {
         log.append(kind)
+        if case .settings(let schema) = kind { declaration.schema = schema }
         if log.openChunks == 0 { openSince = nil } else { openSince = openSince ?? now.monotonic }
     }
+
+    /// The schema in effect at a position of the log.
+    func schema(through position: Int) -> Schema { log.schemas.last { $0.position <= position }?.schema ?? firstSchema }
 
     /// Begins the next round if there is one to learn; rounds that were left without chunks are passed by.
     mutating func beginRound() {
         while round == nil, !isPublishing, paused == nil, let stretch = log.nextStretch {
-            if stretch.chunks.isEmpty {
+            if stretch.isEmpty {
                 log.pass(through: stretch.through)
                 continue
             }
             round = RoundProgress(
-                version: newest.version + 1, attempt: attempt, stretch: stretch, pipeline: declaration, phases: phases, base: newest.state,
-                rowsBefore: newest.absorbedRows)
+                version: newest.version + 1, attempt: attempt, stretch: stretch, pipeline: declaration.with(schema: schema(through: stretch.through)), phases: phases,
+                base: newest.state, baseSchema: schema(through: stretch.after), isFirst: !log.isBegun, rowsBefore: newest.absorbedRows)
         }
     }
 
@@ -122,7 +130,8 @@ struct PipelineLearning: Sendable {
     func posterior(_ version: VersionRecord) -> PosteriorRecord {
         PosteriorRecord(
             pipeline: name, incarnation: incarnation, version: version.version, hash: version.state, bytes: version.bytes, through: version.through,
-            absorbedChunks: version.absorbedChunks, absorbedRows: version.absorbedRows, score: version.score, createdAtMs: version.createdAtMs)
+            absorbedChunks: version.absorbedChunks, absorbedRows: version.absorbedRows, score: version.score, createdAtMs: version.createdAtMs,
+            schema: schema(through: version.through))
     }
 
     func record(leasedWorkers: Int) -> AccrueWire.PipelineRecord {

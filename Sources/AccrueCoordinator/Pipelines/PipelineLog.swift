@@ -11,7 +11,12 @@ struct PipelineLog: Sendable {
 
     /// All entries; the entry at position p has index p − 1.
     private(set) var entries: [LogEntry] = []
+    /// Of chunks, imports and changes of settings, by position.
     private(set) var standings: [Int: Standing] = [:]
+    /// The schemas that were appended, each with its entry's position, in order.
+    private(set) var schemas: [(position: Int, schema: Schema)] = []
+    /// Whether something was learned or imported: the newest version is not what the method started with.
+    private(set) var isBegun = false
     /// Positions of each content, in order.
     private(set) var positions: [ContentHash: [Int]] = [:]
     private(set) var waiting = PipelineStatus.Amount()
@@ -40,10 +45,15 @@ struct PipelineLog: Sendable {
             openChunks += 1
             if openChunks >= chunksPerRound { closeRound() }
         case .cut: if openChunks > 0 { closeRound() }
+        case .import, .settings:
+            standings[position] = .waiting
+            if case .settings(let schema) = kind { schemas.append((position, schema)) }
+            if openChunks > 0 { closeRound() }
+            closeRound()
         case .setAside(let positions, let reason):
-            for position in positions where standings[position] == .waiting {
-                guard let chunk = chunk(at: position) else { continue }
+            for position in positions where standings[position] == .waiting && !changesSchema(at: position) {
                 standings[position] = .setAside(reason: reason)
+                guard let chunk = chunk(at: position) else { continue }
                 waiting.remove(chunk)
                 setAside.add(chunk)
             }
@@ -58,8 +68,9 @@ struct PipelineLog: Sendable {
     /// A version exists that absorbs everything up to `through` which is not set aside.
     mutating func absorb(through: Int, version: Int) {
         for position in cursor + 1..<through + 1 where standings[position] == .waiting {
-            guard let chunk = chunk(at: position) else { continue }
             standings[position] = .absorbed(version: version)
+            if !changesSchema(at: position) { isBegun = true }
+            guard let chunk = chunk(at: position) else { continue }
             waiting.remove(chunk)
             absorbed.add(chunk)
         }
@@ -80,6 +91,29 @@ struct PipelineLog: Sendable {
     func chunk(at position: Int) -> LogEntry.Chunk? {
         guard entries.indices.contains(position - 1), case .chunk(let chunk) = entries[position - 1].kind else { return nil }
         return chunk
+    }
+
+    /// Whether the entry at a position is a change of the schema, which what follows it needs.
+    func changesSchema(at position: Int) -> Bool { if case .adapt = change(at: position) { true } else { false } }
+
+    /// What an import or a change of settings at a position does.
+    func change(at position: Int) -> Stretch.Change? {
+        guard entries.indices.contains(position - 1) else { return nil }
+        switch entries[position - 1].kind {
+        case .import(let imported): return .adopt(imported)
+        case .settings(let schema): return .adapt(schema)
+        case .chunk, .cut, .setAside: return nil
+        }
+    }
+
+    /// Where the log has this change, unless it was set aside there.
+    func position(of change: Stretch.Change) -> Int? {
+        let kind = change.kind
+        return entries.last { entry in
+            guard entry.kind == kind else { return false }
+            if case .setAside = standings[entry.position] { return false }
+            return true
+        }?.position
     }
 
     /// Whether any position of this content may still be learned, by itself or by a person's retry.

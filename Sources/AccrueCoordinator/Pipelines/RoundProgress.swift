@@ -15,6 +15,8 @@ struct Piece: Hashable, Sendable {
 /// per sweep all fits, then the merge; then the statistics; then finish.
 struct RoundProgress: Sendable {
     enum Step: Equatable, Sendable {
+        /// A version that reads no rows: adopt or adapt.
+        case change(LeasePhase)
         case fit(sweep: Int), merge(sweep: Int), statistics, finish
         /// Everything is done: the version's state.
         case made(ContentHash)
@@ -24,6 +26,9 @@ struct RoundProgress: Sendable {
     let attempt: Int
     let stretch: Stretch
     let shards: [[RowRange]]
+    private let declaration: PipelineDeclaration
+    private let baseSchema: Schema
+    private let isFirst: Bool
     private let sweeps: Int
     private let phases: MethodPhases
     private let base: ContentHash
@@ -40,7 +45,17 @@ struct RoundProgress: Sendable {
     private(set) var reports: [FitReport] = []
     private var sweepReports: [FitReport?]
 
-    init(version: Int, attempt: Int, stretch: Stretch, pipeline: PipelineDeclaration, phases: MethodPhases, base: ContentHash, rowsBefore: Int) {
+    /// - Parameters:
+    ///   - pipeline: with the schema that the version has.
+    ///   - baseSchema: of the version before.
+    ///   - isFirst: whether nothing was learned or imported before.
+    init(
+        version: Int, attempt: Int, stretch: Stretch, pipeline: PipelineDeclaration, phases: MethodPhases, base: ContentHash, baseSchema: Schema, isFirst: Bool,
+        rowsBefore: Int
+    ) {
+        declaration = pipeline
+        self.baseSchema = baseSchema
+        self.isFirst = isFirst
         self.version = version
         self.attempt = attempt
         self.stretch = stretch
@@ -49,7 +64,12 @@ struct RoundProgress: Sendable {
         self.phases = phases
         self.base = base
         self.rowsBefore = rowsBefore
-        step = .fit(sweep: 0)
+        step =
+            switch stretch.change {
+            case .adopt: .change(.adopt)
+            case .adapt: .change(.adapt)
+            case nil: .fit(sweep: 0)
+            }
         scoreParts = phases.scores ? stretch.scoreParts : []
         scores = Array(repeating: nil, count: scoreParts.count)
         isScored = Array(repeating: false, count: scoreParts.count)
@@ -62,6 +82,7 @@ struct RoundProgress: Sendable {
     var openPieces: [Piece] {
         var pieces: [Piece] = []
         switch step {
+        case .change(let phase): pieces = [Piece(phase: phase)]
         case .fit(let sweep): pieces = shards.indices.filter { !isDone[$0] }.map { Piece(phase: .fit, sweep: sweep, shard: $0) }
         case .merge(let sweep): pieces = [Piece(phase: .merge, sweep: sweep)]
         case .statistics: pieces = shards.indices.filter { !isDone[$0] }.map { Piece(phase: .statistics, sweep: sweeps - 1, shard: $0) }
@@ -76,26 +97,29 @@ struct RoundProgress: Sendable {
         switch piece.phase {
         case .fit, .statistics: return shards[piece.shard]
         case .score: return [scoreParts[piece.shard]]
-        case .initial, .merge, .finish: return []
+        case .initial, .adopt, .adapt, .check, .merge, .finish: return []
         }
     }
 
     /// The positions that are at fault when a piece fails without naming a chunk.
     func positions(of piece: Piece) -> [Int] {
         let rows = rows(of: piece)
-        return rows.isEmpty ? stretch.chunks.map(\.position) : Array(Set(rows.map(\.position))).sorted()
+        return rows.isEmpty ? stretch.positions : Array(Set(rows.map(\.position))).sorted()
     }
 
-    func task(_ piece: Piece, identity: LeaseIdentity, declaration: PipelineDeclaration, locations: [String: [String]]) -> LeaseTask {
+    func task(_ piece: Piece, identity: LeaseIdentity, locations: [String: [String]]) -> LeaseTask {
         var task = LeaseTask(
             identity: identity, declaration: declaration, shards: shards.count, roundRows: stretch.rows, rowsBefore: rowsBefore, base: base, work: work,
             rows: rows(of: piece), locations: locations)
+        task.isFirst = isFirst
         switch piece.phase {
+        case .adopt: if case .adopt(let imported) = stretch.change { task.imported = imported.file }
+        case .adapt: task.from = baseSchema
         case .merge: task.parts = deltas
         case .finish:
             task.parts = moments
             task.score = score
-        case .initial, .score, .fit, .statistics: break
+        case .initial, .check, .score, .fit, .statistics: break
         }
         return task
     }
@@ -105,7 +129,10 @@ struct RoundProgress: Sendable {
     mutating func take(_ piece: Piece, _ done: LeaseDone) -> Bool {
         guard openPieces.contains(piece) else { return false }
         switch piece.phase {
-        case .initial: return false
+        case .initial, .check: return false
+        case .adopt, .adapt:
+            guard let blob = done.blob else { return false }
+            step = .made(blob)
         case .score:
             scores[piece.shard] = done.score
             isScored[piece.shard] = true
@@ -137,7 +164,7 @@ struct RoundProgress: Sendable {
             moments = zip(parts, shards).compactMap { part, ranges in part.map { LeaseTask.Shard(blob: $0, rows: Self.rows(ranges)) } }
             clearParts()
             step = .finish
-        case .merge, .finish, .made: break
+        case .change, .merge, .finish, .made: break
         }
     }
 
@@ -174,7 +201,7 @@ struct RoundProgress: Sendable {
     /// Whether pieces that read rows are still to come.
     var needsRows: Bool {
         switch step {
-        case .made: false
+        case .change, .made: false
         case .finish: !isScored.allSatisfy(\.self)
         case .fit, .merge, .statistics: true
         }

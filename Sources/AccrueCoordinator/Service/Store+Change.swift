@@ -10,6 +10,12 @@ extension Store {
     public func make(_ change: StoreChange, state: (ContentHash) -> Data?) throws(AccrueError) -> StoreOutcome {
         switch change {
         case .append(let chunks, let incarnation): return .appended(try append(chunks, incarnation: incarnation))
+        case .appendEntry(.import(let imported), let incarnation):
+            guard state(imported.file) != nil || states.exists(imported.file) else {
+                throw AccrueError(.notFound, while: "keeping import \(imported.file.short)", "its bytes are gone from memory", hint: "import the file again")
+            }
+            _ = try keep(imported.file, state(imported.file))
+            return .position(try append(.import(imported), incarnation: incarnation))
         case .appendEntry(let kind, let incarnation): return .position(try append(kind, incarnation: incarnation))
         case .retry(let position, let incarnation): return .position(try retry(position: position, incarnation: incarnation))
         case .create(let declaration, let incarnation, let phases, let hash, let createdAtMs):

@@ -1,8 +1,8 @@
 public import AccrueCore
 
-/// `blob.put`: one piece of a state, delta, work or moments; the payload is one frame of at most `Limits.pieceBytesMax` bytes.
+/// `blob.put`: one piece of a state, delta, work, moments or import; the payload is one frame of at most `Limits.pieceBytesMax` bytes.
 public struct BlobPut: Codable, Equatable, Sendable {
-    public enum Kind: String, Codable, Sendable { case state, work, delta, moments }
+    public enum Kind: String, Codable, Sendable { case state, work, delta, moments, `import` }
     /// SHA-256 of the whole blob.
     public var hash: ContentHash
     public var kind: Kind

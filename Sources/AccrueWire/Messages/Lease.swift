@@ -4,6 +4,10 @@ public import AccrueCore
 public enum LeasePhase: String, Codable, Sendable, CaseIterable {
     /// Make version 0.
     case initial
+    /// Make a version of what is imported, or with the classes that are appended.
+    case adopt, adapt
+    /// Try on the newest version what `adopt` or `adapt` would do; nothing is kept of it.
+    case check
     /// Score some rows of one chunk with the last version.
     case score
     case fit, merge, statistics, finish
@@ -56,6 +60,12 @@ public struct LeaseTask: Codable, Equatable, Sendable {
     public var roundRows: Int
     /// Rows absorbed by earlier versions.
     public var rowsBefore: Int
+    /// Whether nothing was learned or imported before; nil: whether this makes version 1.
+    public var isFirst: Bool?
+    /// What is imported (adopt, check).
+    public var imported: ContentHash?
+    /// The schema of `base`; the declaration has the new one (adapt, check).
+    public var from: Schema?
     /// The state of the last version; nil in phase `initial`.
     public var base: ContentHash?
     /// The work after the last merged sweep; nil in sweep 0, where the worker derives it from `base` by `begin`.

@@ -11,10 +11,13 @@ public struct Applied: Codable, Equatable, Sendable {
     public var name: String
     public var incarnation: String
     public var version: Int
-    public init(name: String, incarnation: String, version: Int) {
+    /// Where the log has the change of an existing pipeline that was asked for.
+    public var position: Int?
+    public init(name: String, incarnation: String, version: Int, position: Int? = nil) {
         self.name = name
         self.incarnation = incarnation
         self.version = version
+        self.position = position
     }
 }
 
@@ -83,9 +86,11 @@ public struct PosteriorRecord: Codable, Equatable, Sendable {
     public var figures: [String: Double]?
     /// Milliseconds since 1970, by the coordinator's clock.
     public var createdAtMs: Int
+    /// Of the rows that it absorbed and is asked about.
+    public var schema: Schema?
     public init(
         pipeline: String, incarnation: String, version: Int, hash: ContentHash, bytes: Int, through: Int, absorbedChunks: Int, absorbedRows: Int,
-        score: Score? = nil, createdAtMs: Int
+        score: Score? = nil, createdAtMs: Int, schema: Schema? = nil
     ) {
         self.pipeline = pipeline
         self.incarnation = incarnation
@@ -98,6 +103,7 @@ public struct PosteriorRecord: Codable, Equatable, Sendable {
         self.score = score
         figures = score?.figures
         self.createdAtMs = createdAtMs
+        self.schema = schema
     }
 }
 
@@ -113,7 +119,32 @@ public struct PosteriorsQuery: Codable, Equatable, Sendable {
     }
 }
 
-/// The answer to `posterior.list`: oldest first, without `score`; ask again with `after` = the last version while `more`.
+/// `posterior.import`: a network or posterior, put as a blob before, is a version from here on.
+public struct PosteriorImport: Codable, Equatable, Sendable {
+    public var pipeline: String
+    /// SHA-256 of the safetensors bytes.
+    public var hash: ContentHash
+    /// The same file under another key is meant again.
+    public var key: String?
+    public init(pipeline: String, hash: ContentHash, key: String? = nil) {
+        self.pipeline = pipeline
+        self.hash = hash
+        self.key = key
+    }
+}
+
+/// The answer to `posterior.import`: where the log has it; `await` says which version it is.
+public struct Imported: Codable, Equatable, Sendable {
+    public var position: Int
+    /// It was imported before; this is its position.
+    public var duplicate: Bool
+    public init(position: Int, duplicate: Bool) {
+        self.position = position
+        self.duplicate = duplicate
+    }
+}
+
+/// The answer to `posterior.list`: oldest first, without `score` and `schema`; ask again with `after` = the last version while `more`.
 public struct PosteriorListing: Codable, Equatable, Sendable {
     public var versions: [PosteriorRecord]
     public var more: Bool

@@ -14,6 +14,7 @@ public enum Verb: String, Sendable, CaseIterable {
     case chunksSetAside = "chunks.setAside"
     case posteriorList = "posterior.list"
     case posteriorShow = "posterior.show"
+    case posteriorImport = "posterior.import"
     // control: workers and queriers to the coordinator.
     case heartbeat, inventory, announce, ready, done, failed, pipelines, keys
     // control: the coordinator to workers, unasked.

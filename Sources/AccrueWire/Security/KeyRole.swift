@@ -26,7 +26,7 @@ public enum KeyRole: String, Codable, Sendable, CaseIterable {
         case .query, .events: self == .reader || self == .admin
         case .posteriorList, .posteriorShow, .blobGet: self != .producer
         case .heartbeat, .inventory, .announce, .ready, .done, .failed, .keys, .blobPut, .fetch, .replicate: self == .worker || self == .admin
-        case .pipelineApply, .pipelineDelete, .pipelineResume, .chunksRetry, .chunksSetAside: self == .admin
+        case .pipelineApply, .pipelineDelete, .pipelineResume, .posteriorImport, .chunksRetry, .chunksSetAside: self == .admin
         // Answers, and what is sent unasked: nobody's to ask.
         case .reply, .refuse, .lease, .cancel, .drop, .hint: self == .admin
         }

@@ -126,11 +126,13 @@ extension Ingest {
                 let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: operation)
                 store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash ?? ContentHash(of: bytes), pipeline: pipeline, request: request))
             } catch {
-                // A pipeline deleted and made anew may have another schema than the one known here.
+                // A pipeline with classes appended, or deleted and made anew, has another schema than the one known here.
+                // What enters the log with a new class comes after the entry that appends it: no worker knows the class before that is committed.
                 guard !isCurrent else { throw error }
                 pipelines.refresh { [weak self] failure in
                     guard let self else { return }
-                    guard failure == nil, let now = pipelines[push.pipeline], now.incarnation != pipeline.incarnation else { return refuse(request, error) }
+                    guard failure == nil, let now = pipelines[push.pipeline], now.incarnation != pipeline.incarnation || now.declaration.schema != pipeline.declaration.schema
+                    else { return refuse(request, error) }
                     checking.submit { [weak self] in self?.again(bytes, push, now, request) }
                 }
             }

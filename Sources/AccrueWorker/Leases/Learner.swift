@@ -151,8 +151,8 @@ final class Learner: Sendable {
         do throws(AccrueError) {
             let method: any OpaqueMethod
             do { method = try await self.method(task.declaration) } catch {
-                // Settings that the method refuses make the pipeline's `apply` fail with the method's own words.
-                if task.identity.phase == .initial { kind = .method }
+                // Settings and schemas that the method refuses make the pipeline's `apply` fail with the method's own words.
+                if task.identity.phase == .initial || task.identity.phase == .check { kind = .method }
                 throw error
             }
             let inputs = try await gathering.inputs(of: task) { running.step() }

@@ -12,8 +12,11 @@ public struct LeaseInputs: Sendable {
     public var rows: [Rows]
     /// One for each of the task's parts.
     public var parts: [Data]
-    public init(base: Data? = nil, work: Data? = nil, rows: [Rows] = [], parts: [Data] = []) {
+    /// What is imported.
+    public var imported: Data?
+    public init(base: Data? = nil, imported: Data? = nil, work: Data? = nil, rows: [Rows] = [], parts: [Data] = []) {
         self.base = base
+        self.imported = imported
         self.work = work
         self.rows = rows
         self.parts = parts
@@ -49,10 +52,11 @@ public struct LeaseExecution: Sendable {
         let phase = task.identity.phase
         switch phase {
         case .initial: return
-        case .score: if inputs.base == nil { throw incomplete("the last version's state") }
+        case .score, .adopt, .adapt, .check: if inputs.base == nil { throw incomplete("the last version's state") }
         case .fit, .merge: if inputs.work == nil, inputs.base == nil { throw incomplete("the last version's state or the merged work") }
         case .statistics, .finish: if inputs.work == nil { throw incomplete("the merged work") }
         }
+        if task.imported != nil, inputs.imported == nil { throw incomplete("what is imported") }
         if phase == .score || phase == .fit || phase == .statistics, inputs.rows.isEmpty || inputs.rows.count != task.rows.count { throw incomplete("its rows") }
         if inputs.parts.count != task.parts.count || (phase == .merge && inputs.parts.count != task.shards) { throw incomplete("one part a shard") }
     }
@@ -77,6 +81,10 @@ public struct LeaseExecution: Sendable {
         case .initial:
             let state = try method.initialState(key: RoundKeys.initial(seed: pipeline.seed))
             return Product(blob: state, kind: .state, phases: method.phases)
+        case .adopt, .adapt: return Product(blob: try changed(inputs, keys), kind: .state)
+        case .check:
+            _ = try changed(inputs, keys)
+            return Product()
         case .score:
             guard let rows = inputs.rows.first, let range = task.rows.first else { throw incomplete("its rows") }
             return Product(score: try method.score(try base(inputs), on: rows, key: keys.score(range)))
@@ -101,9 +109,17 @@ public struct LeaseExecution: Sendable {
         }
     }
 
+    /// The state of a version that reads no rows.
+    private func changed(_ inputs: LeaseInputs, _ keys: RoundKeys) throws(AccrueError) -> Data {
+        let base = try base(inputs)
+        if let imported = inputs.imported { return try method.adopt(imported, into: base, key: keys.adopt) }
+        guard let from = task.from else { throw incomplete("what is imported, or the schema before") }
+        return try method.adapt(base, from: from, key: keys.adapt)
+    }
+
     private func round(sweep: Int, _ keys: RoundKeys, shard: Int? = nil) -> Round {
         Round(
-            index: task.identity.version, sweep: sweep, sweeps: task.declaration.sweeps, shard: shard ?? 0, shards: task.shards,
+            index: task.identity.version, isFirst: task.isFirst, sweep: sweep, sweeps: task.declaration.sweeps, shard: shard ?? 0, shards: task.shards,
             shardRows: shard == nil ? task.roundRows : task.rows.reduce(0) { $0 + $1.rows }, roundRows: task.roundRows, rowsBefore: task.rowsBefore,
             sweepKey: keys.sweep(sweep), shouldStop: shouldStop)
     }

@@ -35,6 +35,7 @@ final class LeaseGathering: Sendable {
         var inputs = LeaseInputs()
         if let work = task.work { inputs.work = try await blob(work, progress) } else if let base = task.base { inputs.base = try await blob(base, progress) }
         if task.identity.phase == .score, inputs.base == nil, let base = task.base { inputs.base = try await blob(base, progress) }
+        if let imported = task.imported { inputs.imported = try await blob(imported, progress) }
         var whole: [ContentHash: Rows] = [:]
         for range in task.rows {
             let rows: Rows

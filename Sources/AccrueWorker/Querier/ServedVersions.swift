@@ -154,12 +154,15 @@ final class ServedVersions: Sendable {
         if let newest = newest[pipeline], newest.record.incarnation == record.incarnation, newest.record.version == record.version {
             return newest
         }
-        let declaration = try await declaration(pipeline, incarnation: record.incarnation)
+        var declaration = try await declaration(pipeline, incarnation: record.incarnation)
+        // Classes may have been appended since.
+        if let schema = record.schema { declaration = declaration.with(schema: schema) }
+        let declared = declaration
         let bytes = try await bulk().getBlob(record.hash)
         let catalog = catalog
         let served = try await loading.run { () -> Result<ServedVersion, AccrueError> in
             do throws(AccrueError) {
-                return .success(try ServedVersion.ready(record, seed: declaration.seed, method: try catalog.make(declaration), state: bytes))
+                return .success(try ServedVersion.ready(record, seed: declared.seed, method: try catalog.make(declared), state: bytes))
             } catch { return .failure(error) }
         }.get()
         if version != nil {

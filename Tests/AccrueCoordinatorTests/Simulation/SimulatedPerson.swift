@@ -1,22 +1,31 @@
 import AccrueCore
+import AccrueTesting
 import AccrueWire
+import Foundation
 
 /// Whoever operates the cluster: applies pipelines, flushes, sets aside, retries, resumes, deletes; in the end sees to it that everything is learned.
 final class SimulatedPerson {
     private unowned let world: World
     private let requests: Requests
+    private let bulk: Requests
     private let name = "person"
     /// As last heard, by pipeline; missing while it is not known to exist.
     private var incarnations: [String: String] = [:]
     private(set) var isContent = false
+    /// The newest schema of each incarnation that was accepted or may have been.
+    private var classes: [String: [String]] = [:]
 
     init(_ world: World) {
         self.world = world
         requests = Requests(world, from: name, to: SimulatedCoordinator.control, nonce: name, inOrder: true)
+        bulk = Requests(world, from: name, to: SimulatedCoordinator.bulk, nonce: "\(name)-bulk")
     }
 
     func start() {
-        world.network.connect(name) { [weak self] message, _ in _ = self?.requests.receive(message) }
+        world.network.connect(name) { [weak self] message, _ in
+            guard let self else { return }
+            _ = requests.receive(message) || bulk.receive(message)
+        }
         for pipeline in world.pipelines { apply(pipeline) }
     }
 
@@ -49,6 +58,48 @@ final class SimulatedPerson {
         requests.ask(.flush, PipelineName(pipeline: pipeline)) { [weak self] (result: Result<Flushed, AccrueError>) in
             guard let self, incarnations[pipeline] == incarnation, case .success(let flushed) = result, let position = flushed.position else { return }
             world.witness.flushed(incarnation, position)
+        }
+    }
+
+    /// Imports one of the files, some of which are meant twice and one of which the method refuses.
+    func importFile(_ pipeline: String) {
+        guard let incarnation = incarnations[pipeline] else { return }
+        let file = world.dice.one(of: world.files.keys.sorted()), key = world.dice.chance(0.3) ? "again-\(world.dice.number(1...3))" : nil
+        guard let bytes = world.files[file],
+            let put = try? Message(.blobPut, encoding: BlobPut(hash: file, kind: .import, offset: 0, totalBytes: bytes.count), payload: [bytes])
+        else { return }
+        bulk.ask(put) { [weak self] result in
+            guard let self, case .success = result, incarnations[pipeline] == incarnation else { return }
+            requests.ask(.posteriorImport, PosteriorImport(pipeline: pipeline, hash: file, key: key)) { [weak self] (result: Result<Imported, AccrueError>) in
+                guard let self, incarnations[pipeline] == incarnation else { return }
+                switch result {
+                case .success(let imported): world.witness.changed(incarnation, .import(.init(file: file, key: key)), imported.position)
+                case .failure(let error):
+                    let isRefused = bytes == HashChain.refused && error.code == .invalidInput
+                    if !isRefused, error.code != .unavailable, error.code != .engine, error.code != .notFound { world.violated("not imported: \(error)") }
+                }
+            }
+        }
+    }
+
+    /// Applies a pipeline with one class more than it has as far as this person knows; now and then with one that the method refuses.
+    func appendClass(_ pipeline: PipelineDeclaration) {
+        guard let incarnation = incarnations[pipeline.name] else { return }
+        let names = classes[incarnation] ?? ["a", "b"], isRefused = world.dice.chance(0.2)
+        let more = names + [isRefused ? "none of these" : "class \(names.count)"]
+        let declaration = pipeline.with(schema: HashChain.schema(classes: more))
+        requests.ask(.pipelineApply, Apply(declaration: declaration)) { [weak self] (result: Result<Applied, AccrueError>) in
+            guard let self, incarnations[pipeline.name] == incarnation else { return }
+            switch result {
+            case .success(let applied):
+                // It may have been deleted and made anew on the way, with this schema from the beginning.
+                guard applied.incarnation == incarnation else { return }
+                if (classes[incarnation]?.count ?? 2) < more.count { classes[incarnation] = more }
+                if let position = applied.position { world.witness.changed(incarnation, .settings(schema: declaration.schema), position) }
+            case .failure(let error):
+                if isRefused, error.code == .invalidInput { return }
+                if error.code != .unavailable, error.code != .engine, error.code != .conflict, error.code != .notFound { world.violated("no class appended: \(error)") }
+            }
         }
     }
 

@@ -19,29 +19,30 @@ struct SimulationTests {
 
     @Test("whatever happens, versions are the quiet fold of the log, and what was acknowledged counts once", arguments: 0..<lanes)
     func free(lane: Int) async throws {
-        let replicas = try await Self.simulate(Self.seeds(lane: lane).filter { $0 % 5 != 0 }, .free)
-        if Self.only == nil, Self.count >= 100 { #expect(replicas > 0, "no world of these seeds had replicas") }
+        let seen = try await Self.simulate(Self.seeds(lane: lane).filter { $0 % 5 != 0 }, .free)
+        if Self.only == nil, Self.count >= 100 { #expect(seen.replicas > 0 && seen.changes > 0, "no world of these seeds had replicas, or imports and new classes") }
     }
 
     @Test("one producer gets the bytes of a local run from any cluster, whatever happens", arguments: 0..<lanes)
     func ordered(lane: Int) async throws { _ = try await Self.simulate(Self.seeds(lane: lane).filter { $0 % 5 == 0 }, .ordered) }
 
     /// Simulates a world a seed, on a thread of its own, and records the first violation of each here, where the test is known.
-    /// - Returns: chunks that were committed with replicas.
-    private static func simulate(_ seeds: [Int], _ kind: World.Kind) async throws -> Int {
-        let (replicas, violations) = try await onOwnThread {
-            var replicas = 0, violations: [String] = []
+    /// - Returns: chunks that were committed with replicas; imports and appended classes that were accepted.
+    private static func simulate(_ seeds: [Int], _ kind: World.Kind) async throws -> (replicas: Int, changes: Int) {
+        let (seen, violations) = try await onOwnThread {
+            var seen = (replicas: 0, changes: 0), violations: [String] = []
             for seed in seeds {
                 let world = try run(seed, kind)
-                replicas += world.witness.replicas
+                seen.replicas += world.witness.replicas
+                seen.changes += world.witness.changes
                 if let first = world.violations.first {
                     violations.append("seed \(seed), \(first)\nalone, with its history: ACCRUE_SIMULATION_SEED=\(seed) swift test --filter SimulationTests")
                 }
             }
-            return (replicas, violations)
+            return (seen, violations)
         }
         for violation in violations { Issue.record("\(violation)") }
-        return replicas
+        return seen
     }
 
     private static func run(_ seed: Int, _ kind: World.Kind) throws -> World {

@@ -29,6 +29,8 @@ final class Witness {
     private(set) var versionCount = 0
     /// Chunks that were committed with more than one holder.
     private(set) var replicas = 0
+    /// Imports and appended classes that were accepted.
+    private(set) var changes = 0
 
     init(_ world: World) { self.world = world }
 
@@ -100,6 +102,11 @@ final class Witness {
         for position in positions where logs[incarnation]?[position - 1].kind != chunk {
             world.violated("a retried chunk is said to be at \(position), and the committed log does not have it there")
         }
+    }
+
+    func changed(_ incarnation: String, _ kind: LogEntry.Kind, _ position: Int) {
+        changes += 1
+        if logs[incarnation]?[position - 1].kind != kind { world.violated("a change is said to be at \(position), and the committed log does not have it there") }
     }
 
     func flushed(_ incarnation: String, _ position: Int) {
@@ -183,33 +190,25 @@ final class Witness {
 
     /// Oracle 1: the versions are the quiet fold of the same log.
     private func replay(_ declaration: PipelineDeclaration, _ log: [LogEntry], _ versions: [VersionRecord], _ store: Store) {
-        do {
-            let fold = RoundFold(pipeline: declaration, method: World.method)
-            var state = try fold.initialState()
-            var through = 0, chunks = 0, rows = 0, number = 0
-            while let stretch = Stretch.next(in: log, after: through, chunksPerRound: declaration.round.chunks) {
-                through = stretch.through
-                guard !stretch.chunks.isEmpty else { continue }
-                number += 1
-                let outcome = try fold.next(state, version: number, stretch: stretch, rowsBefore: rows) { (position) throws(AccrueError) -> Rows in
-                    guard case .chunk(let chunk) = log[position - 1].kind, let rows = self.world.content[chunk.identity] else {
-                        throw AccrueError(.corrupt, while: "replaying", "no chunk at \(position)")
-                    }
-                    return rows
-                }
-                state = outcome.state
-                chunks += stretch.chunks.count
-                rows += stretch.rows
-                guard versions.indices.contains(number) else { return world.violated("\(declaration.name) has no version \(number), which the log makes") }
-                let made = versions[number]
-                if made.through != through || made.absorbedChunks != chunks || made.absorbedRows != rows || made.score != outcome.score || made.reports != outcome.reports {
-                    world.violated(
-                        "version \(number) of \(declaration.name) says through \(made.through), \(made.absorbedChunks) chunks, \(made.absorbedRows) rows, \(made.reports), "
-                            + "score \(made.score.map { "\($0)" } ?? "none"); its log says through \(through), \(chunks), \(rows), \(outcome.reports), \(outcome.score.map { "\($0)" } ?? "none")")
-                }
-                if try store.states.read(made.state) != state { world.violated("version \(number) of \(declaration.name) is not the quiet fold of its log") }
+        let content = world.content
+        let run = LocalRun(pipeline: declaration, log: log, files: world.files) { (pipeline) in World.method(pipeline) } rows: { (position) throws(AccrueError) in
+            guard case .chunk(let chunk) = log[position - 1].kind, let rows = content[chunk.identity] else {
+                throw AccrueError(.corrupt, while: "replaying", "no chunk at \(position)")
             }
-            if versions.count != number + 1 { world.violated("\(declaration.name) has \(versions.count - 1) versions; the log makes \(number)") }
+            return rows
+        }
+        do {
+            let last = try run.run { (quiet) throws(AccrueError) in
+                guard versions.indices.contains(quiet.number) else { return world.violated("\(declaration.name) has no version \(quiet.number), which the log makes") }
+                let made = versions[quiet.number]
+                if made.through != quiet.through || made.absorbedChunks != quiet.absorbedChunks || made.absorbedRows != quiet.absorbedRows || made.score != quiet.score
+                    || made.reports != quiet.reports
+                {
+                    world.violated("version \(quiet.number) of \(declaration.name) is \(made), and its log says \(quiet)")
+                }
+                if try store.states.read(made.state) != quiet.state { world.violated("version \(quiet.number) of \(declaration.name) is not the quiet fold of its log") }
+            }
+            if versions.count != last.number + 1 { world.violated("\(declaration.name) has \(versions.count - 1) versions; the log makes \(last.number)") }
         } catch { world.violated("the log of \(declaration.name) cannot be folded: \(error)") }
     }
 

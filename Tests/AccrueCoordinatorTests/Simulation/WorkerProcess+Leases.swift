@@ -69,7 +69,7 @@ extension WorkerProcess {
 
     private func gather(_ lease: RunningLease) {
         let task = lease.task
-        let missing = ([task.base, task.work].compactMap(\.self) + task.parts.map(\.blob)).first { blobs[$0] == nil }
+        let missing = ([task.base, task.imported, task.work].compactMap(\.self) + task.parts.map(\.blob)).first { blobs[$0] == nil }
         guard let missing else { return gatherRows(lease, task.rows, locations: nil) }
         guard let message = try? Message(.blobGet, encoding: BlobGet(hash: missing, offset: 0, length: 1 << 20)) else { return }
         bulk.ask(message, timeoutMs: 5_000) { [weak self] result in

@@ -12,7 +12,7 @@ final class World {
     enum Kind { case ordered, free }
 
     static let poison = 666.0
-    static let method = HashChain(poison: poison)
+    static func method(_ pipeline: PipelineDeclaration) -> HashChain { HashChain(poison: poison, schema: pipeline.schema) }
     static let settlingMsMax = 240_000
     /// A world in which more than this happens goes round in circles.
     static let stepsMax = 300_000
@@ -29,6 +29,9 @@ final class World {
     var dice: Dice
     private(set) var pipelines: [PipelineDeclaration] = []
     private(set) var content: [ContentHash: Rows] = [:]
+    /// What a person may import.
+    let files: [ContentHash: Data] = Dictionary(
+        uniqueKeysWithValues: [HashChain.refused, Data("one".utf8), Data("two".utf8)].map { (ContentHash(of: $0), $0) })
     private(set) var workers: [SimulatedWorker] = []
     private(set) var producers: [SimulatedProducer] = []
     /// The values of each chunk of an ordered world, in order.
@@ -73,6 +76,7 @@ final class World {
             var pipeline = HashChain.pipeline(
                 name: "p\(number)", seed: UInt64(dice.number(0...1_000)), chunks: dice.number(1...4), shards: dice.number(1...3), sweeps: dice.number(1...2))
             if workers.count > 1, replicaDice.chance(0.3) { pipeline.replicas = 2 }
+            pipeline.schema = HashChain.schema(classes: ["a", "b"])
             if kind == .free, dice.chance(0.3) { pipeline.round.linger = Double(dice.number(1...4)) }
             pipelines.append(pipeline)
         }
@@ -118,7 +122,7 @@ final class World {
         }
         agenda.after(stormMs) { [unowned self] in heal() }
         var steps = 0
-        while violations.isEmpty, !person.isContent {
+        while violations.isEmpty, !(person.isContent && isAtRest) {
             steps += 1
             guard agenda.step(), steps < Self.stepsMax else { return violated("after \(steps) steps it goes round in circles, or nothing happens any more") }
             if agenda.nowMs > stormMs + Self.settlingMsMax { return unsettled() }
@@ -128,6 +132,9 @@ final class World {
         witness.judge(coordinator.pipelines, coordinator.store)
         if kind == .ordered { compareWithLocalRun() }
     }
+
+    /// Imports and appended classes wait like rounds, but no chunk shows it.
+    private var isAtRest: Bool { coordinator.isUp && coordinator.pipelines.allSatisfy { $0.log.completeRounds == 0 } }
 
     // The storm.
 
@@ -152,6 +159,10 @@ final class World {
             again(undecidedMs) { [unowned self] in person.setAside(dice.one(of: pipelines).name) }
             again(undecidedMs) { [unowned self] in person.retry(dice.one(of: pipelines).name) }
         }
+        // Dice of their own, as replicas have.
+        var changeDice = Dice(seed: UInt64(seed) + 2_000_000)
+        if changeDice.chance(0.4) { again(2 * meanMs) { [unowned self] in person.importFile(dice.one(of: pipelines).name) } }
+        if changeDice.chance(0.4) { again(2 * meanMs) { [unowned self] in person.appendClass(dice.one(of: pipelines)) } }
         if dice.chance(0.15) { again(4 * meanMs) { [unowned self] in person.deleteAndApply(dice.one(of: pipelines)) } }
     }
 
@@ -198,9 +209,10 @@ final class World {
 
     /// One leased piece of work, really done.
     func perform(_ task: LeaseTask, _ blobs: [ContentHash: Data]) throws(AccrueError) -> LeaseExecution.Product {
-        var inputs = LeaseInputs(base: task.base.flatMap { blobs[$0] }, work: task.work.flatMap { blobs[$0] }, parts: task.parts.compactMap { blobs[$0.blob] })
+        var inputs = LeaseInputs(
+            base: task.base.flatMap { blobs[$0] }, imported: task.imported.flatMap { blobs[$0] }, work: task.work.flatMap { blobs[$0] }, parts: task.parts.compactMap { blobs[$0.blob] })
         inputs.rows = task.rows.compactMap { range in content[range.identity]?.rows(range.firstRow..<range.firstRow + range.rows) }
-        return try LeaseExecution(method: Self.method, task: task).perform(inputs)
+        return try LeaseExecution(method: Self.method(task.declaration), task: task).perform(inputs)
     }
 
     // What comes of it.
@@ -224,7 +236,7 @@ final class World {
             var ranges: [Range<Int>] = []
             for chunk in values { ranges.append((ranges.last?.upperBound ?? 0)..<(ranges.last?.upperBound ?? 0) + chunk.count) }
             let rows = try HashChain.rows(values.flatMap(\.self))
-            let last = try LocalRun(pipeline: pipelines[0], method: Self.method, rows: rows, chunks: ranges).run { _ in }
+            let last = try LocalRun(pipeline: pipelines[0], method: Self.method(pipelines[0]), rows: rows, chunks: ranges).run { _ in }
             if witness.lastState(coordinator.store) != last.state { violated("the last version differs from a local run") }
         } catch { violated("the local run fails: \(error)") }
     }

@@ -14,7 +14,8 @@ struct RoundProgressTests {
         let chunks = ["one", "two"].enumerated().map { Stretch.PositionedChunk(position: $0.offset + 3, chunk: Scene.chunk($0.element)) }
         return RoundProgress(
             version: 1, attempt: 0, stretch: Stretch(after: 2, through: 4, chunks: chunks), pipeline: HashChain.pipeline(shards: shards, sweeps: sweeps),
-            phases: MethodPhases(scores: scores, statistics: statistics), base: blob("base"), rowsBefore: 5)
+            phases: MethodPhases(scores: scores, statistics: statistics), base: blob("base"), baseSchema: HashChain.schema, isFirst: true,
+            rowsBefore: 5)
     }
 
     private static func blob(_ name: String) -> ContentHash { ContentHash(of: Data(name.utf8)) }
@@ -46,7 +47,7 @@ struct RoundProgressTests {
         #expect(round.openPieces.allSatisfy { $0.phase == .score })
         for index in 0..<2 { #expect(Self.take(Piece(phase: .score, shard: index), Self.done(nil, score: Self.score(rows: 2)), &round)) }
         #expect(round.openPieces == [Piece(phase: .finish, sweep: 1)])
-        let task = round.task(Piece(phase: .finish, sweep: 1), identity: Self.lease, declaration: HashChain.pipeline(), locations: [:])
+        let task = round.task(Piece(phase: .finish, sweep: 1), identity: Self.lease, locations: [:])
         #expect(task.parts.map(\.blob) == [Self.blob("m0"), Self.blob("m1")])
         #expect(task.score?.rows == 4)
         #expect(Self.take(Piece(phase: .finish, sweep: 1), Self.done("state"), &round))
@@ -59,7 +60,7 @@ struct RoundProgressTests {
         var round = Self.round(scores: false)
         _ = round.take(Piece(phase: .fit, sweep: 0, shard: 1), Self.done("d1"))
         _ = round.take(Piece(phase: .fit, sweep: 0, shard: 0), Self.done("d0"))
-        let task = round.task(Piece(phase: .merge, sweep: 0), identity: Self.lease, declaration: HashChain.pipeline(), locations: [:])
+        let task = round.task(Piece(phase: .merge, sweep: 0), identity: Self.lease, locations: [:])
         #expect(task.parts == [.init(blob: Self.blob("d0"), rows: 2), .init(blob: Self.blob("d1"), rows: 2)])
         #expect(task.rowsBefore == 5 && task.roundRows == 4 && task.base == Self.blob("base") && task.work == nil)
     }
