@@ -38,9 +38,9 @@ struct ReservoirTests {
     @Test("its stored form gives the same rows and priorities, and one with unequal rows is refused")
     func stored() throws {
         let reservoir = try Reservoir(of: [try rows(0..<50)], capacity: 10, key: RandomKey(seed: 2))
-        let again = try Reservoir(Safetensors(tensors: reservoir.storedTensors), capacity: 10)
+        let again = try Reservoir(Safetensors(tensors: reservoir.storedTensors()), capacity: 10)
         #expect(again.priorities == reservoir.priorities && again.tensors == reservoir.tensors)
-        var broken = reservoir.storedTensors
+        var broken = reservoir.storedTensors()
         broken["reservoir.rows.x"] = TensorBytes([Int64(1)], shape: [1])
         #expect { try Reservoir(Safetensors(tensors: broken), capacity: 10) } throws: { ($0 as? AccrueError)?.code == .corrupt }
     }

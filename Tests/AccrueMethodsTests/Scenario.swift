@@ -44,6 +44,12 @@ struct Scenario: Sendable, CustomStringConvertible {
             title: "IncrementalBayes, mlp, laplace, softmax", method: "IncrementalBayes",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 8, "batch": 20, "fisherRows": 60], schema: classes(3, [2]), rows: blobs),
         Scenario(
+            title: "IncrementalBayes, mlp, laplace, kept rows", method: "IncrementalBayes",
+            settings: [
+                "model": ["kind": "mlp", "hidden": [16]], "epochs": 8, "batch": 20, "fisherRows": 60, "reservoir": ["rows": 30, "share": 0.5], "keepOnDrift": 0.5,
+                "drawScale": "fitted",
+            ], schema: classes(3, [2]), rows: blobs),
+        Scenario(
             title: "IncrementalBayes, mlp, variational, softmax", method: "IncrementalBayes",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "inference": "variational", "epochs": 20, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]),
             rows: blobs),

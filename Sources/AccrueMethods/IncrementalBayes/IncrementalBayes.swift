@@ -32,7 +32,7 @@ public enum IncrementalBayes {
     public struct Settings: Sendable {
         public static let keys = [
             "model", "likelihood", "prior", "inference", "family", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
-            "drawScale", "scoreDraws", "averageTail", "initialScale", "damping",
+            "drawScale", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
         ]
         public var model: ModelDeclaration
         public var likelihood: Likelihood
@@ -56,8 +56,9 @@ public enum IncrementalBayes {
         public var keep: Double
         /// Rows a round from which the Fisher information is estimated; default 1,000.
         public var fisherRows: Int
-        /// Draws use standard deviations times this; default 1.
-        public var drawScale: Double
+        /// Draws use standard deviations times this; nil, `fitted` (the default of laplace): from one version to the next, the scale moves to where rows that
+        /// are scored before they are learned have the highest predictive density.
+        public var drawScale: Double?
         /// Draws with which rows are scored before they are learned; default 4.
         public var scoreDraws: Int
         /// Share of a round's steps, its last, whose weights are averaged into the mean; default 0.5.
@@ -66,6 +67,14 @@ public enum IncrementalBayes {
         public var initialScale: Double
         /// ρ: how far sites move in sweeps after the first; default 1.
         public var damping: Double
+        /// κ of a round whose rows, scored before they were learned, tell of a drift; default `keep`.
+        public var keepOnDrift: Double
+        /// z-score, in standard errors, from which a round counts as drift; default 4.
+        public var driftThreshold: Double
+        /// Rows of all so far that are kept to be learned again with every part, drawn uniformly; default 0.
+        public var reservoirRows: Int
+        /// Share of the past's say that the kept rows have; the prior has the rest. Default 0.5.
+        public var reservoirShare: Double
 
         /// - Throws: `invalidInput` for unknown keys, values out of range, or choices that do not go together.
         public init(_ value: JSONValue, schema: Schema) throws(AccrueError) {
@@ -85,11 +94,21 @@ public enum IncrementalBayes {
             temperature = try settings.number("temperature", default: 1, in: 1e-6...1e6)
             keep = try settings.number("keep", default: 1, in: 1e-6...1)
             fisherRows = try settings.whole("fisherRows", default: 1_000, in: 1...10_000_000)
-            drawScale = try settings.number("drawScale", default: 1, in: 0...100)
+            let isFitted = settings.has("drawScale") ? settings.text("drawScale") == Self.fitted : inference == .laplace
+            drawScale = isFitted ? nil : try settings.number("drawScale", default: 1, in: 0...100)
+            if isFitted, inference != .laplace { throw settings.refuse("drawScale", "is fitted, which belongs to inference laplace", hint: "give a number from 0 to 100") }
             scoreDraws = try settings.whole("scoreDraws", default: 4, in: 1...Limits.queryDrawsMax)
             averageTail = try settings.number("averageTail", default: 0.5, in: 0...1)
             initialScale = try settings.number("initialScale", default: 0.02, in: 1e-5...10)
             damping = try settings.number("damping", default: 1, in: 0.01...1)
+            keepOnDrift = try settings.number("keepOnDrift", default: keep, in: 1e-6...1)
+            driftThreshold = try settings.number("driftThreshold", default: 4, in: 0.5...1_000)
+            let reservoir = try settings.section("reservoir", known: ["rows", "share"])
+            reservoirRows = try reservoir.whole("rows", default: 0, in: 0...10_000_000)
+            reservoirShare = try reservoir.number("share", default: 0.5, in: 0...1)
+            for key in ["keepOnDrift", "driftThreshold", "reservoir"] where settings.has(key) && inference != .laplace {
+                throw settings.refuse(key, "belongs to inference laplace", hint: "leave it out, or use inference laplace")
+            }
             if model.batchNorm {
                 throw settings.refuse("model.batchNorm", "is true; batch statistics have no posterior", hint: "leave it out, or use WeightAveraging")
             }
@@ -99,6 +118,8 @@ public enum IncrementalBayes {
                     hint: "use model linear, likelihood gaussian with a noisePrecision and inference variational; otherwise family diagonal")
             }
         }
+
+        private static let fitted = "fitted"
 
         /// A linear model with known Gaussian noise: everything is known in closed form.
         var isClosedForm: Bool {

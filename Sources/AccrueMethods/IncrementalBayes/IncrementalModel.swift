@@ -29,8 +29,11 @@ struct IncrementalModel: Sendable {
         return NamedTensors(list)
     }
 
-    /// A posterior ready for queries: draws are mean + drawScale · standard deviation · z.
-    func posterior(mean: NamedTensors, deviation: NamedTensors, inference: String) throws(AccrueError) -> NetworkPosterior {
+    /// A posterior ready for queries: draws are mean + scale · standard deviation · z.
+    /// - Parameter more: what `describe` also answers.
+    func posterior(
+        mean: NamedTensors, deviation: NamedTensors, scale: Double, inference: String, more: [String: JSONValue] = [:]
+    ) throws(AccrueError) -> NetworkPosterior {
         let expected = try priorPrecision()
         try mean.check(against: expected, while: "loading a posterior")
         try deviation.check(against: expected, while: "loading a posterior")
@@ -43,13 +46,13 @@ struct IncrementalModel: Sendable {
                     "meanAbsolute": .number(try tensor.absolute().mean().item()), "meanDeviation": .number(try spread.mean().item()),
                 ]))
         }
-        let scale = settings.drawScale
+        let description: [String: JSONValue] = [
+            "method": .string(IncrementalBayes.name), "inference": .string(inference), "model": .string(settings.model.kind.rawValue),
+            "parameters": .integer(mean.elementCount), "layers": .array(layers), "drawScale": .number(scale),
+        ]
         return NetworkPosterior(
             schema: schema, design: design, network: network, likelihood: likelihood,
-            description: .object([
-                "method": .string(IncrementalBayes.name), "inference": .string(inference), "model": .string(settings.model.kind.rawValue),
-                "parameters": .integer(mean.elementCount), "layers": .array(layers),
-            ])
+            description: .object(description.merging(more) { $1 })
         ) { (key) throws(AccrueError) in
             var list: [(String, Tensor)] = []
             for (name, tensor) in mean.tensors {

@@ -13,6 +13,7 @@ struct OnlineLaplace: LearningMethod {
     struct State: StoredValue {
         var mean: NamedTensors
         var precision: NamedTensors
+        var memory: StreamMemory
     }
 
     struct Work: StoredValue {
@@ -27,6 +28,10 @@ struct OnlineLaplace: LearningMethod {
         /// Mean of the weights after the round's tail so far, of `averaged` steps.
         var average: NamedTensors?
         var averaged: Int
+        /// Of the version before.
+        var memory: StreamMemory
+        /// Of this round's rows.
+        var offered: Reservoir
     }
 
     struct Delta: StoredValue {
@@ -36,6 +41,8 @@ struct OnlineLaplace: LearningMethod {
         var steps: Int
         var average: NamedTensors?
         var averaged: Int
+        /// Rows of the shard for the reservoir; in a round's first sweep alone.
+        var offered: Reservoir
     }
 
     /// Σ of squared per-row gradients, scaled to all rows of the shard.
@@ -51,7 +58,7 @@ struct OnlineLaplace: LearningMethod {
     var phases: MethodPhases { MethodPhases(scores: true, statistics: true) }
 
     func initialState(key: RandomKey) throws(AccrueError) -> State {
-        State(mean: try model.initialWeights(key: key), precision: try model.priorPrecision())
+        State(mean: try model.initialWeights(key: key), precision: try model.priorPrecision(), memory: StreamMemory(settings))
     }
 
     func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work {
@@ -60,7 +67,7 @@ struct OnlineLaplace: LearningMethod {
         // Version 0 holds random weights to start from; the prior itself is centred at zero.
         return Work(
             mean: round.isFirst ? zeros : state.mean, precision: state.precision, weights: state.mean, first: zeros, second: zeros, steps: 0, average: nil,
-            averaged: 0)
+            averaged: 0, memory: state.memory, offered: Reservoir(capacity: settings.reservoirRows))
     }
 
     func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
@@ -69,21 +76,29 @@ struct OnlineLaplace: LearningMethod {
             plan: plan,
             schedule: .linear(from: settings.learningRate, to: settings.learningRate * settings.finalRate, steps: plan.steps),
             averageFrom: min(plan.steps - 1, Int((Double(plan.steps) * (1 - settings.averageTail)).rounded())))
-        let strength = settings.temperature / Double(round.roundRows)
+        let replay = try Replay(work.memory.reservoir, model: model, round: round)
+        let strength = settings.temperature / Double(round.roundRows) * (replay?.priorShare ?? 1)
         let pull = try work.precision.map { (precision) throws(AccrueError) in try precision * strength }
         let outcome = try loop.run(
             work.weights, Adam(first: work.first, second: work.second, steps: work.steps, pull: (centre: work.mean, strength: pull)),
             rows: try model.design.rows(shard), round: round, key: key
-        ) { (weights, batch, _) throws(AccrueError) in
+        ) { (weights, batch, stepKey) throws(AccrueError) in
             // The optimiser adds the prior's gradient, (T/n) P (w − m).
-            try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
-                var pass = PlainPass(weights)
-                return try model.likelihood.loss(try model.network.apply(batch.inputs, &pass), batch.targets, weights: weights)
+            let again = try replay?.batch(beside: batch, key: stepKey)
+            return try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
+                func loss(_ batch: Batch) throws(AccrueError) -> Tensor {
+                    var pass = PlainPass(weights)
+                    return try model.likelihood.loss(try model.network.apply(batch.inputs, &pass), batch.targets, weights: weights)
+                }
+                guard let replay, let again else { return try loss(batch) }
+                return try loss(batch) + (try loss(again) * replay.weight)
             }
         }
+        let offered = round.sweep == 0 && settings.reservoirRows > 0
+            ? try Reservoir(of: shard, capacity: settings.reservoirRows, key: key.folding("reservoir")) : Reservoir(capacity: settings.reservoirRows)
         let delta = Delta(
             weights: outcome.weights, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps,
-            average: outcome.average, averaged: outcome.averaged)
+            average: outcome.average, averaged: outcome.averaged, offered: offered)
         return (delta, outcome.report)
     }
 
@@ -93,6 +108,7 @@ struct OnlineLaplace: LearningMethod {
         result.first = try deltas.map { Weighted($0.value.first, rows: $0.rows) }.mean()
         result.second = try deltas.map { Weighted($0.value.second, rows: $0.rows) }.mean()
         result.steps = deltas.first?.value.steps ?? work.steps
+        result.offered = work.offered.merged(with: deltas.map(\.value.offered))
         let parts = deltas.compactMap { delta in delta.value.average.map { Weighted($0, rows: delta.rows) } }
         if parts.count == deltas.count, let averaged = deltas.first?.value.averaged {
             // All shards take the same steps, so all averages are of equally many.
@@ -124,30 +140,42 @@ struct OnlineLaplace: LearningMethod {
     }
 
     func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? {
-        try load(state).score(rows, draws: settings.scoreDraws, key: key)
+        var score = try load(state).score(rows, draws: settings.scoreDraws, key: key)
+        guard settings.drawScale == nil else { return score }
+        let few = rows.rows(0..<min(rows.count, StreamMemory.scaleRows))
+        // The same standard normals at every scale: differences between scales are much surer than the densities themselves.
+        score.densityByScale = try StreamMemory.scaleFactors.map { (factor) throws(AccrueError) in
+            try posterior(state, scale: state.memory.drawScale * factor).score(few, draws: StreamMemory.scaleDraws, key: key.folding("scales")).logDensity
+        }
+        return score
     }
 
     func finish(_ work: Work, round: Round, moments: [Fisher], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
         let first = try model.priorPrecision()
+        let (memory, keep) = work.memory.next(work.offered, scores: scores, round: round, settings: settings)
         var precision = try work.precision.zip(first) { (precision, first) throws(AccrueError) in
-            try first[0].cast(to: .f64) + (try (precision.cast(to: .f64) - first[0].cast(to: .f64)) * settings.keep)
+            try first[0].cast(to: .f64) + (try (precision.cast(to: .f64) - first[0].cast(to: .f64)) * keep)
         }
         for part in moments {
             precision = try precision.zip(part.sums) { (sum, fisher) throws(AccrueError) in try sum + (try fisher[0].cast(to: .f64) * (1 / settings.temperature)) }
         }
         return State(
             mean: work.average ?? work.weights,
-            precision: try precision.map { (tensor) throws(AccrueError) in try tensor.clamped(1e-8...Self.precisionMax).cast(to: .f32) })
+            precision: try precision.map { (tensor) throws(AccrueError) in try tensor.clamped(1e-8...Self.precisionMax).cast(to: .f32) },
+            memory: memory)
     }
 
-    func load(_ state: State) throws(AccrueError) -> NetworkPosterior {
-        try model.posterior(
-            mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, inference: "laplace")
-    }
+    func load(_ state: State) throws(AccrueError) -> NetworkPosterior { try posterior(state, scale: state.memory.drawScale) }
 
     func load(_ state: State) throws(AccrueError) -> any LoadedState {
         let posterior: NetworkPosterior = try load(state)
         return posterior
+    }
+
+    private func posterior(_ state: State, scale: Double) throws(AccrueError) -> NetworkPosterior {
+        try model.posterior(
+            mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
+            inference: "laplace", more: state.memory.description)
     }
 
     private static let rowsAtOnce = 100
@@ -169,50 +197,4 @@ struct OnlineLaplace: LearningMethod {
         for (name, tensor) in own { list.append((name, try .full(tensor.shape, 0.5 * Double(batch.inputs.rowCount)))) }
         return NamedTensors(list)
     }
-}
-
-// MARK: stored forms
-
-extension OnlineLaplace.State {
-    var stored: Safetensors {
-        StoredTrees.stored(["mean": mean, "precision": precision], ["method": IncrementalBayes.name, "inference": "laplace"])
-            .saying(roles: ["mean": .mean, "precision": .precision])
-    }
-    init(_ stored: Safetensors) throws(AccrueError) {
-        self.init(mean: try NamedTensors(stored, prefix: "mean."), precision: try NamedTensors(stored, prefix: "precision."))
-    }
-}
-
-extension OnlineLaplace.Work {
-    var stored: Safetensors {
-        var trees = ["mean": mean, "precision": precision, "weights": weights, "first": first, "second": second]
-        trees["average"] = average
-        return StoredTrees.stored(trees, ["steps": String(steps), "averaged": String(averaged)])
-    }
-    init(_ stored: Safetensors) throws(AccrueError) {
-        self.init(
-            mean: try NamedTensors(stored, prefix: "mean."), precision: try NamedTensors(stored, prefix: "precision."),
-            weights: try NamedTensors(stored, prefix: "weights."), first: try NamedTensors(stored, prefix: "first."),
-            second: try NamedTensors(stored, prefix: "second."), steps: try StoredTrees.whole("steps", stored),
-            average: try StoredTrees.optional("average.", stored), averaged: try StoredTrees.whole("averaged", stored))
-    }
-}
-
-extension OnlineLaplace.Delta {
-    var stored: Safetensors {
-        var trees = ["weights": weights, "first": first, "second": second]
-        trees["average"] = average
-        return StoredTrees.stored(trees, ["steps": String(steps), "averaged": String(averaged)])
-    }
-    init(_ stored: Safetensors) throws(AccrueError) {
-        self.init(
-            weights: try NamedTensors(stored, prefix: "weights."), first: try NamedTensors(stored, prefix: "first."),
-            second: try NamedTensors(stored, prefix: "second."), steps: try StoredTrees.whole("steps", stored),
-            average: try StoredTrees.optional("average.", stored), averaged: try StoredTrees.whole("averaged", stored))
-    }
-}
-
-extension OnlineLaplace.Fisher {
-    var stored: Safetensors { StoredTrees.stored(["fisher": sums]) }
-    init(_ stored: Safetensors) throws(AccrueError) { self.init(sums: try NamedTensors(stored, prefix: "fisher.")) }
 }
