@@ -2,7 +2,7 @@
 public enum Limits {
     /// Frames in one multipart message, identity frames not counted.
     public static let messagePartsMax = 16
-    /// One frame on any socket. Payloads move in pieces of at most `pieceBytesMax`; the rest is room for a JSON header.
+    /// One frame on any socket. What is larger moves in pieces of at most `pieceBytesMax`; a pushed chunk that fits comes whole.
     public static let frameBytesMax = 4 << 20
     /// One piece of a bulk transfer.
     public static let pieceBytesMax = 1 << 20
