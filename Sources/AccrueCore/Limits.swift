@@ -39,6 +39,8 @@ public enum Limits {
     public static let replicasMax = 3
     /// Chunks that may wait unabsorbed in one pipeline before pushes are refused (`busy`).
     public static let waitingChunksMax = 100_000
+    /// Milliseconds that a querier may let a query wait for others.
+    public static let queryWindowMsMax = 1_000
     /// Rows of one query.
     public static let queryRowsMax = 100_000
     /// Draws of one query.
