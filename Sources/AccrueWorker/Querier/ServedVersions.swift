@@ -156,10 +156,10 @@ final class ServedVersions: Sendable {
         }
         let declaration = try await declaration(pipeline, incarnation: record.incarnation)
         let bytes = try await bulk().getBlob(record.hash)
-        let catalog = catalog
+        let catalog = catalog, earlier = version == nil ? newest[pipeline] : nil
         let served = try await loading.run { () -> Result<ServedVersion, AccrueError> in
             do throws(AccrueError) {
-                return .success(try ServedVersion.ready(record, seed: declaration.seed, method: try catalog.make(declaration), state: bytes))
+                return .success(try ServedVersion.ready(record, seed: declaration.seed, method: try catalog.make(declaration), state: bytes, following: earlier))
             } catch { return .failure(error) }
         }.get()
         if version != nil {
