@@ -20,8 +20,8 @@ struct StreamMemory: Sendable {
     }
 
     /// Scales tried around the version's own when rows are scored, rows of a chunk and draws for it.
-    static let scaleFactors = [0.5, 0.7, 1, 1.4, 2]
-    static let scaleRows = 250, scaleDraws = 8
+    static let scaleFactors = [0.7, 1, 1.4]
+    static let scaleRows = 250, scaleDraws = 16
     private static let scaleRange = 0.05...4.0
     /// U of Page and Hinkley's test, in standard deviations over rows, from which a round counts as drift.
     private static let pageHinkleyThreshold = 1.0
@@ -51,7 +51,7 @@ struct StreamMemory: Sendable {
             let numerator = (b - a) * (b - a) * (fb - fc) - (b - c) * (b - c) * (fb - fa), denominator = (b - a) * (fb - fc) - (b - c) * (fb - fa)
             if abs(denominator) > 1e-12 { place = min(c, max(a, b - 0.5 * numerator / denominator)) }
         }
-        return min(scaleRange.upperBound, max(scaleRange.lowerBound, scale * exp(min(log(1.4), max(log(0.7), place)))))
+        return min(scaleRange.upperBound, max(scaleRange.lowerBound, scale * exp(place)))
     }
 
     /// What `describe` says of it.
