@@ -104,7 +104,7 @@ struct OnlineLaplace: LearningMethod {
                 guard let replay, let again else { return try loss(batch) }
                 return try loss(batch) + (try loss(again) * replay.weight)
             }
-            return (value, try adding(work, at: weights, strength: strength, to: slope))
+            return (value, round.isFirst ? slope : try adding(work, at: weights, strength: strength, to: slope))
         }
         let offered = round.sweep == 0 && settings.reservoirRows > 0
             ? try Reservoir(of: shard, capacity: settings.reservoirRows, key: key.folding("reservoir")) : Reservoir(capacity: settings.reservoirRows)
@@ -210,7 +210,7 @@ struct OnlineLaplace: LearningMethod {
         try TrainingPlan(epochs: settings.epochs, batch: settings.batch, round: round)
     }
 
-    /// A gradient with what C adds to the prior's: (T/n) C (w − m).
+    /// A gradient with what C adds to the prior's: (T/n) C (w − m). The first prior has no C.
     private func adding(_ work: Work, at weights: NamedTensors, strength: Double, to slope: NamedTensors) throws(AccrueError) -> NamedTensors {
         guard !work.coupling.names.isEmpty else { return slope }
         let away = try weights.zip(work.mean) { (weight, mean) throws(AccrueError) in try weight - mean[0] }

@@ -25,12 +25,12 @@ struct LowRankFamily: PrecisionFamily {
     }
 
     func product(_ coupling: NamedTensors, _ x: NamedTensors) throws(AccrueError) -> NamedTensors {
-        var along = try Tensor.zeros([rank, 1])
-        for (name, columns) in coupling.tensors { along = try along + (try columns.reshaped([rank, -1]).matmul(try x.tensor(name).reshaped([-1, 1]))) }
-        let line = try along.transposed()
+        // Vectors of one dimension: the library then takes its matrix-vector kernels, which read W once.
+        var along = try Tensor.zeros([rank])
+        for (name, columns) in coupling.tensors { along = try along + (try columns.reshaped([rank, -1]).matmul(try x.tensor(name).reshaped([-1]))) }
         return NamedTensors(
             try coupling.tensors.map { (name, columns) throws(AccrueError) in
-                (name, try line.matmul(try columns.reshaped([rank, -1])).reshaped(Array(columns.shape.dropFirst())))
+                (name, try columns.reshaped([rank, -1]).transposed().matmul(along).reshaped(Array(columns.shape.dropFirst())))
             })
     }
 
@@ -57,20 +57,30 @@ struct LowRankFamily: PrecisionFamily {
     func sum(_ couplings: [NamedTensors]) throws(AccrueError) -> (coupling: NamedTensors, dropped: NamedTensors) {
         guard let first = couplings.first else { return (try none(), NamedTensors()) }
         guard couplings.count > 1 else { return (first, NamedTensors()) }
-        func beside(_ name: String) throws(AccrueError) -> Tensor {
-            try .concatenated(try couplings.map { (part) throws(AccrueError) in try part.tensor(name).reshaped([rank, -1]) })
+        func lines(_ name: String) throws(AccrueError) -> [Tensor] {
+            try couplings.map { (part) throws(AccrueError) in try part.tensor(name).reshaped([rank, -1]) }
         }
-        let count = rank * couplings.count
-        var products = try Tensor.zeros([count, count], dtype: .f64)
+        // Columns are never copied beside each other: inner products part by part.
+        let count = couplings.count
+        var products = try Tensor.zeros([rank * count, rank * count], dtype: .f64)
         for (name, _) in shapes() {
-            let all = try beside(name)
-            products = try products + (try all.matmul(try all.transposed()).cast(to: .f64))
+            let parts = try lines(name)
+            products = try products + (try Tensor.concatenated(
+                try parts.map { (left) throws(AccrueError) in
+                    try .concatenated(try parts.map { (right) throws(AccrueError) in try left.matmul(try right.transposed()) }, dim: 1)
+                }).cast(to: .f64))
         }
-        let leading = try self.leading(products)
+        let leading = try self.leading(products).transposed()
         var coupling: [(String, Tensor)] = [], dropped: [(String, Tensor)] = []
         for (name, shape) in shapes() {
-            let all = try beside(name), columns = try leading.matmul(all)
-            dropped.append((name, try rest(try all.squared().sum(0), columns).reshaped(shape)))
+            var columns: Tensor?, squares: Tensor?
+            for (index, part) in try lines(name).enumerated() {
+                let share = try leading.rows(index * rank..<(index + 1) * rank).transposed().matmul(part), square = try part.squared().sum(0)
+                if let sum = columns { columns = try sum + share } else { columns = share }
+                if let sum = squares { squares = try sum + square } else { squares = square }
+            }
+            guard let columns, let squares else { continue }
+            dropped.append((name, try rest(squares, columns).reshaped(shape)))
             coupling.append((name, try columns.reshaped([rank] + shape)))
         }
         return (NamedTensors(coupling), NamedTensors(dropped))
@@ -97,10 +107,10 @@ struct LowRankFamily: PrecisionFamily {
         return { (key) throws(AccrueError) in
             var noise: [String: Tensor] = [:]
             for (name, spread) in deviation.tensors { noise[name] = try key.folding(name).normal(spread.shape) }
-            var along = try Tensor.zeros([rank, 1])
-            for (name, columns) in known { if let z = noise[name] { along = try along + (try columns.matmul(try z.reshaped([-1, 1]))) } }
-            let line = try middle.matmul(along).transposed()
-            for (name, columns) in known { if let z = noise[name] { noise[name] = try z - (try line.matmul(columns).reshaped(z.shape)) } }
+            var along = try Tensor.zeros([rank])
+            for (name, columns) in known { if let z = noise[name] { along = try along + (try columns.matmul(try z.reshaped([-1]))) } }
+            let back = try middle.matmul(along)
+            for (name, columns) in known { if let z = noise[name] { noise[name] = try z - (try columns.transposed().matmul(back).reshaped(z.shape)) } }
             var list: [(String, Tensor)] = []
             for (name, spread) in deviation.tensors { if let z = noise[name] { list.append((name, try z * spread)) } }
             return NamedTensors(list)
