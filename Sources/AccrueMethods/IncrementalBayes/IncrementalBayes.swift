@@ -6,8 +6,8 @@ public import AccrueCore
 /// Source: Kochurov, Garipov, Podoprikhin, Molchanov, Ashukha & Vetrov, "Bayesian incremental learning for deep neural networks" (ICLR 2018 workshop,
 /// arXiv 1802.07329). The online Laplace recipe, its temperature and its sweeps are this project's.
 ///
-/// What is exact in its merge: `family: full` (linear-Gaussian models) wholly, for any shards; precisions of `family: diagonal`; the Fisher sums of
-/// `laplace`. What is not: the mean of a diagonal variational posterior over several shards after one sweep (more sweeps lead to the global optimum),
+/// What is exact in its merge: `family: full` of linear-Gaussian models in closed form wholly, for any shards; precisions of `family: diagonal`; the Fisher
+/// sums of `laplace` (of `family: lowRank` their diagonals). What is not: the mean of a diagonal variational posterior over several shards after one sweep (more sweeps lead to the global optimum),
 /// and averaged weights of networks.
 public enum IncrementalBayes {
     public static let name = "IncrementalBayes"
@@ -24,14 +24,20 @@ public enum IncrementalBayes {
     public enum Family: String, CaseIterable, Sendable {
         /// Independent weights (the default).
         case diagonal
-        /// All covariances: linear-Gaussian models only, in closed form.
+        /// Laplace only: full precision inside each convolution kernel; all other weights independent.
+        case channel
+        /// Laplace only: precision D + W Wᵀ with `rank` columns over all weights.
+        case lowRank
+        /// Laplace only: full precision over the last layer's weights; all other weights independent.
+        case lastLayer
+        /// All covariances: linear-Gaussian models in closed form, and small networks under laplace.
         case full
     }
 
     /// The `settings` of a pipeline file.
     public struct Settings: Sendable {
         public static let keys = [
-            "model", "likelihood", "prior", "inference", "family", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
+            "model", "likelihood", "prior", "inference", "family", "rank", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
             "drawScale", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
         ]
         public var model: ModelDeclaration
@@ -42,6 +48,8 @@ public enum IncrementalBayes {
         public var priorPerFanIn: Bool
         public var inference: Inference
         public var family: Family
+        /// Columns of `family: lowRank`; default 16.
+        public var rank: Int
         /// Passes over a round's rows; default 5.
         public var epochs: Int
         /// Rows of a step, over all shards; default 128.
@@ -87,6 +95,10 @@ public enum IncrementalBayes {
             priorPerFanIn = try prior.flag("perFanIn", default: model.kind != .linear)
             inference = try settings.choice("inference", default: .laplace)
             family = try settings.choice("family", default: .diagonal)
+            rank = try settings.whole("rank", default: 16, in: 1...64)
+            if settings.has("rank"), family != .lowRank {
+                throw settings.refuse("rank", "belongs to family lowRank, not to \(family.rawValue)", hint: "leave it out, or use family lowRank")
+            }
             epochs = try settings.whole("epochs", default: 5, in: 1...100_000)
             batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
             learningRate = try settings.number("learningRate", default: 0.003, in: 1e-9...10)
@@ -112,10 +124,10 @@ public enum IncrementalBayes {
             if model.batchNorm {
                 throw settings.refuse("model.batchNorm", "is true; batch statistics have no posterior", hint: "leave it out, or use WeightAveraging")
             }
-            if family == .full, !isClosedForm {
+            if family != .diagonal, inference != .laplace, !(family == .full && isClosedForm) {
                 throw settings.refuse(
-                    "family", "is full, which needs a closed form",
-                    hint: "use model linear, likelihood gaussian with a noisePrecision and inference variational; otherwise family diagonal")
+                    "family", "is \(family.rawValue), which inference variational does not have for this model",
+                    hint: "use inference laplace or family diagonal; family full is also for model linear, likelihood gaussian with a noisePrecision")
             }
         }
 
@@ -123,7 +135,7 @@ public enum IncrementalBayes {
 
         /// A linear model with known Gaussian noise: everything is known in closed form.
         var isClosedForm: Bool {
-            guard model.kind == .linear, inference == .variational, case .gaussian(.some) = likelihood else { return false }
+            guard model.kind == .linear, inference == .variational, [.diagonal, .full].contains(family), case .gaussian(.some) = likelihood else { return false }
             return true
         }
     }
@@ -138,7 +150,7 @@ public enum IncrementalBayes {
         let design = try Design(schema: schema, network: network, likelihood: settings.likelihood)
         let model = IncrementalModel(settings: settings, schema: schema, network: network, design: design)
         return switch settings.inference {
-        case .laplace: ErasedMethod(OnlineLaplace(model: model))
+        case .laplace: ErasedMethod(try OnlineLaplace(model: model))
         case .variational: ErasedMethod(MeanField(model: model))
         }
     }

@@ -30,9 +30,13 @@ struct IncrementalModel: Sendable {
     }
 
     /// A posterior ready for queries: draws are mean + scale · standard deviation · z.
-    /// - Parameter more: what `describe` also answers.
+    /// - Parameters:
+    ///   - deviation: of each weight given all others; of the weight itself where weights are independent.
+    ///   - offsets: draws around zero at scale 1; nil where weights are independent.
+    ///   - more: what `describe` also answers.
     func posterior(
-        mean: NamedTensors, deviation: NamedTensors, scale: Double, inference: String, more: [String: JSONValue] = [:]
+        mean: NamedTensors, deviation: NamedTensors, scale: Double, offsets: (@Sendable (RandomKey) throws(AccrueError) -> NamedTensors)? = nil,
+        inference: String, more: [String: JSONValue] = [:]
     ) throws(AccrueError) -> NetworkPosterior {
         let expected = try priorPrecision()
         try mean.check(against: expected, while: "loading a posterior")
@@ -54,6 +58,9 @@ struct IncrementalModel: Sendable {
             schema: schema, design: design, network: network, likelihood: likelihood,
             description: .object(description.merging(more) { $1 })
         ) { (key) throws(AccrueError) in
+            if let offsets {
+                return NetworkMember(try mean.zip(try offsets(key)) { (mean, offset) throws(AccrueError) in try mean + (try offset[0] * scale) })
+            }
             var list: [(String, Tensor)] = []
             for (name, tensor) in mean.tensors {
                 list.append((name, try key.folding(name).draw(mean: tensor, deviation: try deviation.tensor(name), scale: scale)))
