@@ -198,6 +198,7 @@ struct OnlineLaplace: LearningMethod {
         try state.coupling.check(against: try family.none(), while: "loading a posterior")
         var more = state.memory.description
         if settings.family != .diagonal { more["family"] = .string(settings.family.rawValue) }
+        if settings.family == .lowRank { more["rank"] = .integer(settings.rank) }
         return try model.posterior(
             mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
             offsets: try family.draws(state.precision, state.coupling), inference: "laplace", more: more)
