@@ -2,7 +2,7 @@
 public enum Limits {
     /// Frames in one multipart message, identity frames not counted.
     public static let messagePartsMax = 16
-    /// One frame on any socket. Payloads move in pieces of at most `pieceBytesMax`; the rest is room for a JSON header.
+    /// One frame on any socket. What is larger moves in pieces of at most `pieceBytesMax`; a pushed chunk that fits comes whole.
     public static let frameBytesMax = 4 << 20
     /// One piece of a bulk transfer.
     public static let pieceBytesMax = 1 << 20
@@ -39,6 +39,8 @@ public enum Limits {
     public static let replicasMax = 3
     /// Chunks that may wait unabsorbed in one pipeline before pushes are refused (`busy`).
     public static let waitingChunksMax = 100_000
+    /// Milliseconds that a querier may let a query wait for others.
+    public static let queryWindowMsMax = 1_000
     /// Rows of one query.
     public static let queryRowsMax = 100_000
     /// Draws of one query.

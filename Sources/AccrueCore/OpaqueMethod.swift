@@ -118,7 +118,8 @@ public protocol LoadedState: Sendable {
     /// Answers questions of one key that came together, each with what `answer` gives it alone, bit for bit; one that fails leaves the others alone.
     func answers(_ queries: [QueryBytes], key: RandomKey) -> [Result<QueryBytes, AccrueError>]
     /// Does ahead of the first query what answers with this key need, such as drawing weights.
-    func prepare(for key: RandomKey) throws(AccrueError)
+    /// - Parameter earlier: the version whose place this one takes: what was asked of it will be asked again.
+    func prepare(for key: RandomKey, following earlier: (any LoadedState)?) throws(AccrueError)
 }
 
 extension LoadedState {
@@ -127,7 +128,7 @@ extension LoadedState {
             do throws(AccrueError) { return .success(try answer(query, key: key)) } catch { return .failure(error) }
         }
     }
-    public func prepare(for key: RandomKey) throws(AccrueError) {}
+    public func prepare(for key: RandomKey, following earlier: (any LoadedState)?) throws(AccrueError) {}
 }
 
 /// The methods that an engine knows, by name.

@@ -15,6 +15,14 @@ public struct Safetensors: Equatable, Sendable {
         self.metadata = metadata
     }
 
+    /// The same with more tensors and metadata.
+    public func adding(_ tensors: [String: TensorBytes], _ metadata: [String: String] = [:]) -> Safetensors {
+        var result = self
+        result.tensors.merge(tensors) { $1 }
+        result.metadata.merge(metadata) { $1 }
+        return result
+    }
+
     /// Names in the order in which the data is laid out.
     private var layout: [String] {
         tensors.sorted { ($1.value.dtype.byteCount, $0.key) < ($0.value.dtype.byteCount, $1.key) }.map(\.key)

@@ -24,6 +24,8 @@ public struct Score: Codable, Equatable, Sendable {
     public var totalEntropy = 0.0
     /// Sum of mutual informations (classes) or epistemic variances (regression).
     public var epistemic = 0.0
+    /// Sums of log predictive densities (nats) over the same rows under draws of other widths, in the order of the method's scales; nil where none were tried.
+    public var densityByScale: [Double]?
 
     public init() {}
 
@@ -78,6 +80,9 @@ public struct Score: Codable, Equatable, Sendable {
         covered += other.covered
         totalEntropy += other.totalEntropy
         epistemic += other.epistemic
+        if let more = other.densityByScale {
+            densityByScale = densityByScale.map { mine in zip(mine, more).map { $0 + $1 } } ?? more
+        }
     }
 
     /// The figures, by name: accuracy, logPredictiveDensity, brier, ece, meanTotalEntropy, meanEpistemic; rmse, coverage.

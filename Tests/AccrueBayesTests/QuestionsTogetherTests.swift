@@ -45,6 +45,23 @@ import Testing
         }
     }
 
+    @Test("a version that takes another's place has as many draws ready as were asked of that with the prepared key, and of itself no fewer than the standard")
+    func readyDraws() throws {
+        let first = try posterior(), other = key.folding("other")
+        try first.prepare(for: key, following: nil)
+        #expect(first.drawn(for: key) == NetworkPosterior.drawsStandard)
+        _ = try first.answer(try question(1, "a", draws: 24), key: key)
+        let questions = [try question(1, "b", draws: 32), try question(1, "c", draws: 32)]
+        for answer in first.answers(questions, key: key) { _ = try answer.get() }
+        _ = try first.answer(try question(1, "a", draws: 40), key: other)
+        let second = try posterior(), third = try posterior(), next = key.folding("next")
+        try second.prepare(for: next, following: first)
+        #expect(second.drawn(for: next) == 32 && second.drawn(for: key) == 0)
+        // Nobody asked the second one.
+        try third.prepare(for: next, following: second)
+        #expect(third.drawn(for: next) == NetworkPosterior.drawsStandard)
+    }
+
     @Test("kernels for predictions say what the plain path says, within 10⁻⁵")
     func reference() throws {
         let query = try question(9, "a")

@@ -44,6 +44,28 @@ struct Scenario: Sendable, CustomStringConvertible {
             title: "IncrementalBayes, mlp, laplace, softmax", method: "IncrementalBayes",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 8, "batch": 20, "fisherRows": 60], schema: classes(3, [2]), rows: blobs),
         Scenario(
+            title: "IncrementalBayes, mlp, laplace, lastLayer", method: "IncrementalBayes",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "family": "lastLayer", "epochs": 8, "batch": 20, "fisherRows": 60], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "IncrementalBayes, mlp, laplace, lowRank", method: "IncrementalBayes",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "family": "lowRank", "rank": 4, "epochs": 8, "batch": 20, "fisherRows": 60],
+            schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "IncrementalBayes, mlp, laplace, full, learned noise", method: "IncrementalBayes",
+            settings: ["model": ["kind": "mlp", "hidden": [8]], "family": "full", "epochs": 20, "batch": 20, "learningRate": 0.01], schema: regression,
+            rows: regressionRows),
+        Scenario(
+            title: "IncrementalBayes, conv3, laplace, channel", method: "IncrementalBayes",
+            settings: [
+                "model": ["kind": "conv3", "widths": [4, 4, 4]], "family": "channel", "epochs": 6, "batch": 20, "learningRate": 0.01, "fisherRows": 40,
+            ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
+            title: "IncrementalBayes, mlp, laplace, kept rows", method: "IncrementalBayes",
+            settings: [
+                "model": ["kind": "mlp", "hidden": [16]], "epochs": 8, "batch": 20, "fisherRows": 60, "reservoir": ["rows": 30, "share": 0.5], "keepOnDrift": 0.5,
+                "drawScale": "fitted",
+            ], schema: classes(3, [2]), rows: blobs),
+        Scenario(
             title: "IncrementalBayes, mlp, variational, softmax", method: "IncrementalBayes",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "inference": "variational", "epochs": 20, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]),
             rows: blobs),

@@ -96,6 +96,20 @@ public struct HashChain: OpaqueMethod {
         func answer(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {
             QueryBytes(verb: query.verb, header: ["sum": .number(state.sum), "count": .integer(state.count), "chain": .string(state.chain)])
         }
+
+        /// As `answer`; to 'together' it adds with how many a question was answered.
+        func answers(_ queries: [QueryBytes], key: RandomKey) -> [Result<QueryBytes, AccrueError>] {
+            queries.map { query in
+                do throws(AccrueError) {
+                    var answer = try answer(query, key: key)
+                    if query.verb == "together", case .object(var fields) = answer.header {
+                        fields["together"] = .integer(queries.count)
+                        answer.header = .object(fields)
+                    }
+                    return .success(answer)
+                } catch { return .failure(error) }
+            }
+        }
     }
 
     private func encode(_ state: State) -> Data {

@@ -76,7 +76,7 @@ final class CoordinatorEnd: Sendable {
     }
 
     var control: String { "ipc://\(folder)/control.sock" }
-    private var bulk: String { "ipc://\(folder)/bulk.sock" }
+    var bulk: String { "ipc://\(folder)/bulk.sock" }
     func ingest(_ worker: String) -> String { "ipc://\(folder)/ingest-\(worker).sock" }
 
     // What a test tells it.

@@ -2,6 +2,7 @@ import AccrueCore
 import AccrueTesting
 import AccrueWire
 import Foundation
+import Synchronization
 import Testing
 
 @testable import AccrueWorker
@@ -94,6 +95,40 @@ struct QuerierTests {
                 #expect(error?.code == .unavailable && error?.problem == problem && error?.retryAfterMs == nil)
             }
         }
+    }
+
+    @Test("questions that come within a window are answered in one pass when it ends, others apart from them")
+    func window() async throws {
+        let coordinator = try CoordinatorEnd()
+        coordinator.apply(HashChain.pipeline(chunks: 1))
+        try coordinator.publish(try Self.states(1)[0], version: 0)
+        let catalog = MethodCatalog(["HashChain": { (_, _) throws(AccrueError) in HashChain() }])
+        let bulk = try coordinator.requester(to: coordinator.bulk)
+        let versions = ServedVersions(
+            control: try coordinator.requester(to: coordinator.control), catalog: catalog, beginThread: {}, report: { _ in }, bulk: { () throws(AccrueError) in bulk })
+        try await versions.refresh()
+        let windows = Mutex<[@Sendable () -> Void]>([])
+        let (answers, answer) = AsyncStream<Message>.makeStream()
+        let desk = QueryDesk(versions: versions, beginThread: {}, waitForOthers: { end in windows.withLock { $0.append(end) } }, send: { message, _ in answer.yield(message) })
+        for (number, verb) in ["together", "describe", "together", "together"].enumerated() {
+            let message = try Message(.query, id: "\(number)", encoding: QueryHeader(pipeline: "chain", verb: verb))
+            #expect(desk.receive(Incoming(socket: "query", peer: Peer(Data("p".utf8)), message: message)) == .taken)
+        }
+        let ends = windows.withLock { $0 }
+        #expect(ends.count == 4)
+        var coming = answers.makeAsyncIterator()
+        var told: [String: Int] = [:]
+        func next() async throws {
+            let message = try #require(await coming.next())
+            told[try #require(message.id)] = try message.read(QueryReply.self).header["together"]?.int ?? 0
+        }
+        ends[0]()
+        for _ in 0..<3 { try await next() }
+        #expect(told == ["0": 3, "2": 3, "3": 3])
+        // Two of the other windows end with nothing left to answer.
+        for end in ends[1...] { end() }
+        try await next()
+        #expect(told["1"] == 0)
     }
 
     @Test("a version takes the place of an earlier one or of another incarnation's, never of a later one, and what is not served comes back")

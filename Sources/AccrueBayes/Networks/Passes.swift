@@ -80,10 +80,13 @@ struct TappedPass: NetworkPass {
     /// Which positions won, of convolutions that were pooled at once.
     private(set) var winners: [String: Tensor] = [:]
     private(set) var outputShapes: [(String, [Int])] = []
+    /// Convolutions are tapped before they are pooled, at every position.
+    private let keepsPositions: Bool
 
-    init(_ weights: NamedTensors, taps: NamedTensors) {
+    init(_ weights: NamedTensors, taps: NamedTensors, keepsPositions: Bool = false) {
         self.weights = weights
         self.taps = taps
+        self.keepsPositions = keepsPositions
     }
 
     mutating func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
@@ -91,7 +94,7 @@ struct TappedPass: NetworkPass {
     }
 
     mutating func pooledConvolution(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
-        guard case .convolution(_, let padding) = layer.kind,
+        guard case .convolution(_, let padding) = layer.kind, !keepsPositions,
             let (y, winners) = try x.convolvedPooledReluWithWinners(try weights.tensor(layer.weight), try layer.bias(of: weights), padding: padding)
         else { return try affine(layer, x).maxPooled(2, stride: 2).relu() }
         self.winners[layer.name] = winners

@@ -34,11 +34,15 @@ public final class NetworkPosterior: LoadedState {
         self.draw = draw
     }
 
-    /// Draws the standard number of weights for this key, once, so that no query waits for it.
-    public func prepare(for key: RandomKey) throws(AccrueError) {
+    /// Draws weights for this key, once, so that no query waits for it: as many as were asked of the earlier version, and at least the standard number.
+    public func prepare(for key: RandomKey, following earlier: (any LoadedState)?) throws(AccrueError) {
         kept.withLock { $0.prepare(for: key) }
-        _ = try members(key, Self.drawsStandard)
+        let asked = (earlier as? NetworkPosterior)?.kept.withLock { $0.asked } ?? 0
+        _ = try members(key, max(Self.drawsStandard, asked))
     }
+
+    /// How many draws for a key need not be made any more.
+    public func drawn(for key: RandomKey) -> Int { kept.withLock { $0.members(key).count } }
 
     /// Answers `predict` and `describe`.
     /// - Throws: `notFound` for other verbs; `invalidInput`, `limitExceeded` and `diverged` as `PredictQuery` and `Predictions` say.
@@ -47,7 +51,7 @@ public final class NetworkPosterior: LoadedState {
         case "describe": return QueryBytes(verb: query.verb, header: description)
         case PredictQuery.verb:
             let question = try read(query)
-            let predictions = try Predictions(question.rows, network: network, likelihood: likelihood, members: try members(key, question.draws))
+            let predictions = try Predictions(question.rows, network: network, likelihood: likelihood, members: try asked(question.draws, key))
             return try question.answer(predictions)
         default: throw PredictQuery.unknown(query.verb, known: ["describe", PredictQuery.verb])
         }
@@ -107,7 +111,7 @@ public final class NetworkPosterior: LoadedState {
 
     /// Answers from one pass over the draws; nil where a row's outputs would depend on the rows beside it.
     private func together(_ questions: [Question], key: RandomKey) throws(AccrueError) -> [Result<QueryBytes, AccrueError>]? {
-        let members = try members(key, questions.first?.draws ?? 0)
+        let members = try asked(questions.first?.draws ?? 0, key)
         guard DrawnOutputs.keepsRowsApart(members) else { return nil }
         var parts: [Tensor] = []
         for question in questions { parts.append(try question.rows.inputs(0..<question.rows.count)) }
@@ -123,6 +127,12 @@ public final class NetworkPosterior: LoadedState {
     }
 
     // MARK: draws
+
+    private func asked(_ draws: Int, _ key: RandomKey) throws(AccrueError) -> [PreparedMember] {
+        let members = try members(key, draws)
+        kept.withLock { $0.note(draws, key) }
+        return members
+    }
 
     private func members(_ key: RandomKey, _ count: Int) throws(AccrueError) -> [PreparedMember] {
         let wanted = isPoint ? 1 : count
@@ -140,12 +150,19 @@ private struct KeptMembers: Sendable {
     private static let bytesMax = 128 << 20
 
     private var prepared: (key: RandomKey, members: [PreparedMember])?
+    /// The most draws asked for with the prepared key, of those that stay.
+    private(set) var asked = 0
     private var last: (key: RandomKey, members: [PreparedMember])?
 
     func members(_ key: RandomKey) -> [PreparedMember] { [prepared, last].compactMap(\.self).first { $0.key == key }?.members ?? [] }
 
     mutating func prepare(for key: RandomKey) {
         if prepared?.key != key { prepared = (key, members(key)) }
+    }
+
+    mutating func note(_ draws: Int, _ key: RandomKey) {
+        guard let prepared, prepared.key == key else { return }
+        asked = max(asked, min(draws, prepared.members.count))
     }
 
     mutating func keep(_ members: [PreparedMember], _ key: RandomKey) {

@@ -17,6 +17,8 @@ public struct ParameterRole: Hashable, Sendable {
     public static let logDeviation = ParameterRole("log standard deviation")
     /// Mean or variance of what flows into a batch norm.
     public static let batchStatistic = ParameterRole("batch statistic")
+    /// Rows of the data that are kept to be learned again.
+    public static let keptRows = ParameterRole("kept rows")
     /// Where learning goes on from; no answer is made of it.
     public static let optimiser = ParameterRole("optimiser")
 }

@@ -21,6 +21,9 @@ public struct SettingsReader: Sendable {
 
     public func has(_ key: String) -> Bool { value[key] != nil }
 
+    /// The word under a key; nil when it is not there, or no word.
+    public func text(_ key: String) -> String? { value[key]?.string }
+
     /// The error for a value that cannot be used.
     public func refuse(_ key: String, _ problem: String, hint: String = "") -> AccrueError {
         AccrueError(.invalidInput, while: operation, "'\(path).\(key)' \(problem)", hint: hint)

@@ -53,23 +53,21 @@ public struct Reservoir: Sendable {
 }
 
 extension Reservoir {
-    static let priorityName = "reservoir.priority"
-    static let rowsPrefix = "reservoir.rows."
-
-    /// The stored form, for a state or delta to hold among its own; nothing when there are no rows.
-    public var storedTensors: [String: TensorBytes] {
+    /// The stored form under a prefix, for a state or delta to hold among its own; nothing when there are no rows.
+    public func storedTensors(_ prefix: String = "reservoir") -> [String: TensorBytes] {
         guard count > 0 else { return [:] }
-        var result = [Self.priorityName: TensorBytes(priorities, shape: [count])]
-        for (name, tensor) in tensors { result[Self.rowsPrefix + name] = tensor }
+        var result = ["\(prefix).priority": TensorBytes(priorities, shape: [count])]
+        for (name, tensor) in tensors { result["\(prefix).rows.\(name)"] = tensor }
         return result
     }
 
     /// - Throws: `corrupt` when the tensors are not of one number of rows.
-    public init(_ stored: Safetensors, capacity: Int) throws(AccrueError) {
+    public init(_ stored: Safetensors, _ prefix: String = "reservoir", capacity: Int) throws(AccrueError) {
         self.init(capacity: capacity)
-        guard let priority = stored.tensors[Self.priorityName] else { return }
+        guard let priority = stored.tensors["\(prefix).priority"] else { return }
         priorities = priority.doubles().map { Int64($0) }
-        for (name, tensor) in stored.tensors where name.hasPrefix(Self.rowsPrefix) { tensors[String(name.dropFirst(Self.rowsPrefix.count))] = tensor }
+        let rowsPrefix = "\(prefix).rows."
+        for (name, tensor) in stored.tensors where name.hasPrefix(rowsPrefix) { tensors[String(name.dropFirst(rowsPrefix.count))] = tensor }
         guard priority.dtype == .i64, tensors.values.allSatisfy({ $0.rowCount == priority.rowCount }) else {
             throw AccrueError(.corrupt, while: "reading a reservoir", "its tensors differ in their number of rows")
         }

@@ -11,6 +11,8 @@ public final class ClusterConnection: Sendable {
     private struct Shared {
         var welcome: Welcome
         var requesters: [String: Requester] = [:]
+        /// Work under way at each endpoint; present while somebody watches it.
+        var work: [String: Int] = [:]
         var number = 0
     }
 
@@ -89,10 +91,24 @@ public final class ClusterConnection: Sendable {
     }
 
     /// Gives up a socket whose process is gone; what waits for its answers fails.
-    func forget(_ requester: Requester, because error: AccrueError) {
+    func forget(_ endpoint: String, because error: AccrueError) { shared.withLock { $0.requesters.removeValue(forKey: endpoint) }?.abandon(error) }
+
+    /// - Returns: whether nobody watches the endpoint: then somebody must.
+    func beginWork(at endpoint: String) -> Bool {
         shared.withLock { shared in
-            if shared.requesters[requester.endpoint] === requester { shared.requesters[requester.endpoint] = nil }
+            defer { shared.work[endpoint, default: 0] += 1 }
+            return shared.work[endpoint] == nil
         }
-        requester.abandon(error)
+    }
+
+    func endWork(at endpoint: String) { shared.withLock { $0.work[endpoint, default: 1] -= 1 } }
+
+    /// - Returns: whether there is nothing to watch any more.
+    func endWatch(of endpoint: String) -> Bool {
+        shared.withLock { shared in
+            guard shared.work[endpoint] == 0 else { return false }
+            shared.work[endpoint] = nil
+            return true
+        }
     }
 }

@@ -55,46 +55,32 @@ extension ClusterConnection {
     }
 
     /// Does work with one process, and gives it up when the coordinator no longer counts the process among the living.
+    ///
+    /// One task watches for all work at a process, and a little longer: most work is over long before it looks.
     private func watched<Answer: Sendable>(
         _ peer: Requester, _ kind: PeerKind, _ work: @escaping @Sendable (Requester) async throws(AccrueError) -> Answer
     ) async throws(AccrueError) -> Answer {
-        let result = await withTaskGroup(of: Result<Answer, AccrueError>?.self) { group in
-            group.addTask {
-                do throws(AccrueError) { return .success(try await work(peer)) } catch { return .failure(error) }
-            }
-            group.addTask {
-                await self.watch(peer, kind)
-                return nil
-            }
-            var result: Result<Answer, AccrueError>?
-            for await end in group {
-                guard let end else { continue }
-                result = end
-                group.cancelAll()
-            }
-            return result
-        }
-        guard let result else { throw AccrueError(.unavailable, while: "asking \(peer.endpoint)", "the request was given up") }
-        return try result.get()
+        if beginWork(at: peer.endpoint) { Task { await watch(peer.endpoint, kind) } }
+        defer { endWork(at: peer.endpoint) }
+        return try await work(peer)
     }
 
-    /// Returns when the process is given up, or when this task is cancelled.
-    private func watch(_ peer: Requester, _ kind: PeerKind) async {
+    /// Returns when no work is left.
+    private func watch(_ peer: String, _ kind: PeerKind) async {
         var heardAt = MonotonicTime.now()
-        func giveUp(_ problem: String) {
-            let error = AccrueError(
-                .unavailable, while: "asking \(peer.endpoint)", problem, hint: "look at 'accrue status'; sending the same again is safe", retryAfterMs: Self.pauseMs)
-            forget(peer, because: error)
-        }
         while true {
             try? await Task.sleep(for: .milliseconds(Self.watchMs))
-            if Task.isCancelled { return }
+            if endWatch(of: peer) { return }
+            var problem: String?
             if let endpoints = try? await refresh() {
                 heardAt = .now()
-                guard kind.endpoints(endpoints).contains(peer.endpoint) else { return giveUp("the \(kind.process) there is gone") }
+                if !kind.endpoints(endpoints).contains(peer) { problem = "the \(kind.process) there is gone" }
             } else if MonotonicTime.now().ms(since: heardAt) > patience.absenceMs {
-                return giveUp("neither it nor the coordinator at \(endpoint) has answered for \(patience.absenceMs / 1_000) s")
+                problem = "neither it nor the coordinator at \(endpoint) has answered for \(patience.absenceMs / 1_000) s"
             }
+            guard let problem else { continue }
+            forget(peer, because: AccrueError(
+                .unavailable, while: "asking \(peer)", problem, hint: "look at 'accrue status'; sending the same again is safe", retryAfterMs: Self.pauseMs))
         }
     }
 }

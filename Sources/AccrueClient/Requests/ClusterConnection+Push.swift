@@ -32,7 +32,7 @@ extension ClusterConnection {
                 .limitExceeded, while: operation, "the chunk has \(total) bytes; at most \(Limits.chunkBytesMax) are allowed", hint: "push fewer rows a chunk")
         }
         var push = Push(pipeline: pipeline, key: chunk.key)
-        let isWhole = total <= Limits.pieceBytesMax
+        let isWhole = total <= Limits.frameBytesMax
         if !isWhole { push.hash = ContentHash(of: bytes) }
         let header = push
         return try await withLive(.ingest, turn: turn, while: operation) { worker throws(AccrueError) in

@@ -6,6 +6,10 @@ import AccrueCore
 func windowed<Value: Sendable>(
     count: Int, window: Int, work: @escaping @Sendable (Int) async throws(AccrueError) -> Value, each: (Int, Value) -> Void
 ) async throws(AccrueError) {
+    if window <= 1 {
+        for index in 0..<count { each(index, try await work(index)) }
+        return
+    }
     let failure = await withTaskGroup(of: (Int, Result<Value, AccrueError>).self) { group -> AccrueError? in
         var next = 0, told = 0
         var early: [Int: Value] = [:]

@@ -6,8 +6,8 @@ public import AccrueCore
 /// Source: Kochurov, Garipov, Podoprikhin, Molchanov, Ashukha & Vetrov, "Bayesian incremental learning for deep neural networks" (ICLR 2018 workshop,
 /// arXiv 1802.07329). The online Laplace recipe, its temperature and its sweeps are this project's.
 ///
-/// What is exact in its merge: `family: full` (linear-Gaussian models) wholly, for any shards; precisions of `family: diagonal`; the Fisher sums of
-/// `laplace`. What is not: the mean of a diagonal variational posterior over several shards after one sweep (more sweeps lead to the global optimum),
+/// What is exact in its merge: `family: full` of linear-Gaussian models in closed form wholly, for any shards; precisions of `family: diagonal`; the Fisher
+/// sums of `laplace` (of `family: lowRank` their diagonals). What is not: the mean of a diagonal variational posterior over several shards after one sweep (more sweeps lead to the global optimum),
 /// and averaged weights of networks.
 public enum IncrementalBayes {
     public static let name = "IncrementalBayes"
@@ -24,15 +24,21 @@ public enum IncrementalBayes {
     public enum Family: String, CaseIterable, Sendable {
         /// Independent weights (the default).
         case diagonal
-        /// All covariances: linear-Gaussian models only, in closed form.
+        /// Laplace only: full precision inside each convolution kernel; all other weights independent.
+        case channel
+        /// Laplace only: precision D + W Wᵀ with `rank` columns over all weights.
+        case lowRank
+        /// Laplace only: full precision over the last layer's weights; all other weights independent.
+        case lastLayer
+        /// All covariances: linear-Gaussian models in closed form, and small networks under laplace.
         case full
     }
 
     /// The `settings` of a pipeline file.
     public struct Settings: Sendable {
         public static let keys = [
-            "model", "likelihood", "prior", "inference", "family", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
-            "drawScale", "scoreDraws", "averageTail", "initialScale", "damping",
+            "model", "likelihood", "prior", "inference", "family", "rank", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
+            "drawScale", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
         ]
         public var model: ModelDeclaration
         public var likelihood: Likelihood
@@ -42,6 +48,8 @@ public enum IncrementalBayes {
         public var priorPerFanIn: Bool
         public var inference: Inference
         public var family: Family
+        /// Columns of `family: lowRank`; default 16.
+        public var rank: Int
         /// Passes over a round's rows; default 5.
         public var epochs: Int
         /// Rows of a step, over all shards; default 128.
@@ -56,8 +64,9 @@ public enum IncrementalBayes {
         public var keep: Double
         /// Rows a round from which the Fisher information is estimated; default 1,000.
         public var fisherRows: Int
-        /// Draws use standard deviations times this; default 1.
-        public var drawScale: Double
+        /// Draws use standard deviations times this; nil, `fitted` (the default of laplace): from one version to the next, the scale moves to where rows that
+        /// are scored before they are learned have the highest predictive density.
+        public var drawScale: Double?
         /// Draws with which rows are scored before they are learned; default 4.
         public var scoreDraws: Int
         /// Share of a round's steps, its last, whose weights are averaged into the mean; default 0.5.
@@ -66,6 +75,14 @@ public enum IncrementalBayes {
         public var initialScale: Double
         /// ρ: how far sites move in sweeps after the first; default 1.
         public var damping: Double
+        /// κ of a round whose rows, scored before they were learned, tell of a drift; default `keep`.
+        public var keepOnDrift: Double
+        /// z-score, in standard errors, from which a round counts as drift; default 4.
+        public var driftThreshold: Double
+        /// Rows of all so far that are kept to be learned again with every part, drawn uniformly; default 0.
+        public var reservoirRows: Int
+        /// Share of the past's say that the kept rows have; the prior has the rest. Default 0.5.
+        public var reservoirShare: Double
 
         /// - Throws: `invalidInput` for unknown keys, values out of range, or choices that do not go together.
         public init(_ value: JSONValue, schema: Schema) throws(AccrueError) {
@@ -78,6 +95,10 @@ public enum IncrementalBayes {
             priorPerFanIn = try prior.flag("perFanIn", default: model.kind != .linear)
             inference = try settings.choice("inference", default: .laplace)
             family = try settings.choice("family", default: .diagonal)
+            rank = try settings.whole("rank", default: 16, in: 1...64)
+            if settings.has("rank"), family != .lowRank {
+                throw settings.refuse("rank", "belongs to family lowRank, not to \(family.rawValue)", hint: "leave it out, or use family lowRank")
+            }
             epochs = try settings.whole("epochs", default: 5, in: 1...100_000)
             batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
             learningRate = try settings.number("learningRate", default: 0.003, in: 1e-9...10)
@@ -85,24 +106,36 @@ public enum IncrementalBayes {
             temperature = try settings.number("temperature", default: 1, in: 1e-6...1e6)
             keep = try settings.number("keep", default: 1, in: 1e-6...1)
             fisherRows = try settings.whole("fisherRows", default: 1_000, in: 1...10_000_000)
-            drawScale = try settings.number("drawScale", default: 1, in: 0...100)
+            let isFitted = settings.has("drawScale") ? settings.text("drawScale") == Self.fitted : inference == .laplace
+            drawScale = isFitted ? nil : try settings.number("drawScale", default: 1, in: 0...100)
+            if isFitted, inference != .laplace { throw settings.refuse("drawScale", "is fitted, which belongs to inference laplace", hint: "give a number from 0 to 100") }
             scoreDraws = try settings.whole("scoreDraws", default: 4, in: 1...Limits.queryDrawsMax)
             averageTail = try settings.number("averageTail", default: 0.5, in: 0...1)
             initialScale = try settings.number("initialScale", default: 0.02, in: 1e-5...10)
             damping = try settings.number("damping", default: 1, in: 0.01...1)
+            keepOnDrift = try settings.number("keepOnDrift", default: keep, in: 1e-6...1)
+            driftThreshold = try settings.number("driftThreshold", default: 4, in: 0.5...1_000)
+            let reservoir = try settings.section("reservoir", known: ["rows", "share"])
+            reservoirRows = try reservoir.whole("rows", default: 0, in: 0...10_000_000)
+            reservoirShare = try reservoir.number("share", default: 0.5, in: 0...1)
+            for key in ["keepOnDrift", "driftThreshold", "reservoir"] where settings.has(key) && inference != .laplace {
+                throw settings.refuse(key, "belongs to inference laplace", hint: "leave it out, or use inference laplace")
+            }
             if model.batchNorm {
                 throw settings.refuse("model.batchNorm", "is true; batch statistics have no posterior", hint: "leave it out, or use WeightAveraging")
             }
-            if family == .full, !isClosedForm {
+            if family != .diagonal, inference != .laplace, !(family == .full && isClosedForm) {
                 throw settings.refuse(
-                    "family", "is full, which needs a closed form",
-                    hint: "use model linear, likelihood gaussian with a noisePrecision and inference variational; otherwise family diagonal")
+                    "family", "is \(family.rawValue), which inference variational does not have for this model",
+                    hint: "use inference laplace or family diagonal; family full is also for model linear, likelihood gaussian with a noisePrecision")
             }
         }
 
+        private static let fitted = "fitted"
+
         /// A linear model with known Gaussian noise: everything is known in closed form.
         var isClosedForm: Bool {
-            guard model.kind == .linear, inference == .variational, case .gaussian(.some) = likelihood else { return false }
+            guard model.kind == .linear, inference == .variational, [.diagonal, .full].contains(family), case .gaussian(.some) = likelihood else { return false }
             return true
         }
     }
@@ -117,7 +150,7 @@ public enum IncrementalBayes {
         let design = try Design(schema: schema, network: network, likelihood: settings.likelihood)
         let model = IncrementalModel(settings: settings, schema: schema, network: network, design: design)
         return switch settings.inference {
-        case .laplace: ErasedMethod(OnlineLaplace(model: model))
+        case .laplace: ErasedMethod(try OnlineLaplace(model: model))
         case .variational: ErasedMethod(MeanField(model: model))
         }
     }

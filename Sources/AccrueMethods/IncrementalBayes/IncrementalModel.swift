@@ -29,8 +29,15 @@ struct IncrementalModel: Sendable {
         return NamedTensors(list)
     }
 
-    /// A posterior ready for queries: draws are mean + drawScale · standard deviation · z.
-    func posterior(mean: NamedTensors, deviation: NamedTensors, inference: String) throws(AccrueError) -> NetworkPosterior {
+    /// A posterior ready for queries: draws are mean + scale · standard deviation · z.
+    /// - Parameters:
+    ///   - deviation: of each weight given all others; of the weight itself where weights are independent.
+    ///   - offsets: draws around zero at scale 1; nil where weights are independent.
+    ///   - more: what `describe` also answers.
+    func posterior(
+        mean: NamedTensors, deviation: NamedTensors, scale: Double, offsets: (@Sendable (RandomKey) throws(AccrueError) -> NamedTensors)? = nil,
+        inference: String, more: [String: JSONValue] = [:]
+    ) throws(AccrueError) -> NetworkPosterior {
         let expected = try priorPrecision()
         try mean.check(against: expected, while: "loading a posterior")
         try deviation.check(against: expected, while: "loading a posterior")
@@ -43,14 +50,17 @@ struct IncrementalModel: Sendable {
                     "meanAbsolute": .number(try tensor.absolute().mean().item()), "meanDeviation": .number(try spread.mean().item()),
                 ]))
         }
-        let scale = settings.drawScale
+        let description: [String: JSONValue] = [
+            "method": .string(IncrementalBayes.name), "inference": .string(inference), "model": .string(settings.model.kind.rawValue),
+            "parameters": .integer(mean.elementCount), "layers": .array(layers), "drawScale": .number(scale),
+        ]
         return NetworkPosterior(
             schema: schema, design: design, network: network, likelihood: likelihood,
-            description: .object([
-                "method": .string(IncrementalBayes.name), "inference": .string(inference), "model": .string(settings.model.kind.rawValue),
-                "parameters": .integer(mean.elementCount), "layers": .array(layers),
-            ])
+            description: .object(description.merging(more) { $1 })
         ) { (key) throws(AccrueError) in
+            if let offsets {
+                return NetworkMember(try mean.zip(try offsets(key)) { (mean, offset) throws(AccrueError) in try mean + (try offset[0] * scale) })
+            }
             var list: [(String, Tensor)] = []
             for (name, tensor) in mean.tensors {
                 list.append((name, try key.folding(name).draw(mean: tensor, deviation: try deviation.tensor(name), scale: scale)))

@@ -126,7 +126,8 @@ struct MeanField: LearningMethod {
 
     private func posterior(_ state: State) throws(AccrueError) -> NetworkPosterior {
         try model.posterior(
-            mean: state.mean, deviation: try state.logScale.map { (scale) throws(AccrueError) in try scale.exp() }, inference: "variational")
+            mean: state.mean, deviation: try state.logScale.map { (scale) throws(AccrueError) in try scale.exp() }, scale: settings.drawScale ?? 1,
+            inference: "variational")
     }
 
     private func natural(_ state: State) throws(AccrueError) -> Natural {

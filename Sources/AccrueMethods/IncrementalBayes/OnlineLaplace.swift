@@ -7,18 +7,24 @@ import Foundation
 /// the precision.
 ///
 /// Shards minimise mean cross-entropy + (T/2n) Σ P (w − m)², n the round's rows; merged weights are row-weighted means (local SGD), optimiser moments
-/// travel with them. Precision: P ← P₀ + κ(P − P₀) + F/T, with F summed exactly over shards. The mean over the tail of a round's steps becomes the
-/// posterior's mean. Exact: the Fisher sums. Approximate: averaging weights that were trained apart, and the Laplace approximation itself.
+/// travel with them. Precision: P ← P₀ + κ(P − P₀) + F/T, P = diag(D) + C in the form of the settings' family. The mean over the tail of a round's steps
+/// becomes the posterior's mean. Exact: the Fisher sums over shards (all of F, but for `lowRank`, whose sums are exact on the diagonal). Approximate:
+/// averaging weights that were trained apart, and the Laplace approximation itself.
 struct OnlineLaplace: LearningMethod {
     struct State: StoredValue {
         var mean: NamedTensors
+        /// D.
         var precision: NamedTensors
+        /// C; empty for independent weights.
+        var coupling: NamedTensors
+        var memory: StreamMemory
     }
 
     struct Work: StoredValue {
         /// Prior of the round.
         var mean: NamedTensors
         var precision: NamedTensors
+        var coupling: NamedTensors
         /// Where training stands.
         var weights: NamedTensors
         var first: NamedTensors
@@ -27,6 +33,10 @@ struct OnlineLaplace: LearningMethod {
         /// Mean of the weights after the round's tail so far, of `averaged` steps.
         var average: NamedTensors?
         var averaged: Int
+        /// Of the version before.
+        var memory: StreamMemory
+        /// Of this round's rows.
+        var offered: Reservoir
     }
 
     struct Delta: StoredValue {
@@ -36,22 +46,30 @@ struct OnlineLaplace: LearningMethod {
         var steps: Int
         var average: NamedTensors?
         var averaged: Int
+        /// Rows of the shard for the reservoir; in a round's first sweep alone.
+        var offered: Reservoir
     }
 
-    /// Σ of squared per-row gradients, scaled to all rows of the shard.
+    /// The Fisher information diag(`sums`) + C, scaled to all rows of the shard.
     struct Fisher: StoredValue {
         var sums: NamedTensors
+        var coupling: NamedTensors
     }
 
     let model: IncrementalModel
+    private let family: any PrecisionFamily
     private var settings: IncrementalBayes.Settings { model.settings }
 
-    init(model: IncrementalModel) { self.model = model }
+    /// - Throws: `limitExceeded` when the model is too large for the settings' family.
+    init(model: IncrementalModel) throws(AccrueError) {
+        self.model = model
+        family = try model.precisionFamily()
+    }
 
     var phases: MethodPhases { MethodPhases(scores: true, statistics: true) }
 
     func initialState(key: RandomKey) throws(AccrueError) -> State {
-        State(mean: try model.initialWeights(key: key), precision: try model.priorPrecision())
+        State(mean: try model.initialWeights(key: key), precision: try model.priorPrecision(), coupling: try family.none(), memory: StreamMemory(settings))
     }
 
     func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work {
@@ -59,8 +77,8 @@ struct OnlineLaplace: LearningMethod {
         let zeros = try state.mean.zeros()
         // Version 0 holds random weights to start from; the prior itself is centred at zero.
         return Work(
-            mean: round.isFirst ? zeros : state.mean, precision: state.precision, weights: state.mean, first: zeros, second: zeros, steps: 0, average: nil,
-            averaged: 0)
+            mean: round.isFirst ? zeros : state.mean, precision: state.precision, coupling: state.coupling, weights: state.mean, first: zeros, second: zeros, steps: 0,
+            average: nil, averaged: 0, memory: state.memory, offered: Reservoir(capacity: settings.reservoirRows))
     }
 
     func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
@@ -69,21 +87,30 @@ struct OnlineLaplace: LearningMethod {
             plan: plan,
             schedule: .linear(from: settings.learningRate, to: settings.learningRate * settings.finalRate, steps: plan.steps),
             averageFrom: min(plan.steps - 1, Int((Double(plan.steps) * (1 - settings.averageTail)).rounded())))
-        let strength = settings.temperature / Double(round.roundRows)
+        let replay = try Replay(work.memory.reservoir, model: model, round: round)
+        let strength = settings.temperature / Double(round.roundRows) * (replay?.priorShare ?? 1)
         let pull = try work.precision.map { (precision) throws(AccrueError) in try precision * strength }
         let outcome = try loop.run(
             work.weights, Adam(first: work.first, second: work.second, steps: work.steps, pull: (centre: work.mean, strength: pull)),
             rows: try model.design.rows(shard), round: round, key: key
-        ) { (weights, batch, _) throws(AccrueError) in
-            // The optimiser adds the prior's gradient, (T/n) P (w − m).
-            try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
-                var pass = PlainPass(weights)
-                return try model.likelihood.loss(try model.network.apply(batch.inputs, &pass), batch.targets, weights: weights)
+        ) { (weights, batch, stepKey) throws(AccrueError) in
+            // The optimiser adds the prior's gradient as far as D goes, (T/n) D (w − m).
+            let again = try replay?.batch(beside: batch, key: stepKey)
+            let (value, slope) = try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
+                func loss(_ batch: Batch) throws(AccrueError) -> Tensor {
+                    var pass = PlainPass(weights)
+                    return try model.likelihood.loss(try model.network.apply(batch.inputs, &pass), batch.targets, weights: weights)
+                }
+                guard let replay, let again else { return try loss(batch) }
+                return try loss(batch) + (try loss(again) * replay.weight)
             }
+            return (value, round.isFirst ? slope : try adding(work, at: weights, strength: strength, to: slope))
         }
+        let offered = round.sweep == 0 && settings.reservoirRows > 0
+            ? try Reservoir(of: shard, capacity: settings.reservoirRows, key: key.folding("reservoir")) : Reservoir(capacity: settings.reservoirRows)
         let delta = Delta(
             weights: outcome.weights, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps,
-            average: outcome.average, averaged: outcome.averaged)
+            average: outcome.average, averaged: outcome.averaged, offered: offered)
         return (delta, outcome.report)
     }
 
@@ -93,6 +120,7 @@ struct OnlineLaplace: LearningMethod {
         result.first = try deltas.map { Weighted($0.value.first, rows: $0.rows) }.mean()
         result.second = try deltas.map { Weighted($0.value.second, rows: $0.rows) }.mean()
         result.steps = deltas.first?.value.steps ?? work.steps
+        result.offered = work.offered.merged(with: deltas.map(\.value.offered))
         let parts = deltas.compactMap { delta in delta.value.average.map { Weighted($0, rows: delta.rows) } }
         if parts.count == deltas.count, let averaged = deltas.first?.value.averaged {
             // All shards take the same steps, so all averages are of equally many.
@@ -114,40 +142,66 @@ struct OnlineLaplace: LearningMethod {
         let chosen = key.folding("rows").permutation(rows.count).prefix(wanted)
         let weights = work.average ?? work.weights
         var sums = try weights.zeros()
+        var coupling = try family.none()
         for start in stride(from: 0, to: wanted, by: Self.rowsAtOnce) {
             if round.shouldStop() { throw AccrueError(.unavailable, while: "estimating the Fisher information", "the work was stopped") }
             let batch = try rows.batch(chosen[start..<min(wanted, start + Self.rowsAtOnce)])
-            sums = try sums.zip(try fisher(weights, batch, key: key.folding("labels").folding(start))) { (sum, part) throws(AccrueError) in try sum + part[0] }
+            let part = try fisher(weights, batch, key: key.folding("labels").folding(start))
+            sums = try sums.zip(part.diagonal) { (sum, part) throws(AccrueError) in try sum + part[0] }
+            let (sum, dropped) = try family.sum([coupling, part.coupling])
+            coupling = sum
+            sums = try sums.adding(dropped)
         }
         let scale = Double(rows.count) / Double(wanted)
-        return Fisher(sums: try sums.map { (sum) throws(AccrueError) in try sum * scale })
+        return Fisher(
+            sums: try sums.map { (sum) throws(AccrueError) in try sum * scale }, coupling: try family.scaled(coupling, by: scale))
     }
 
     func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? {
-        try load(state).score(rows, draws: settings.scoreDraws, key: key)
+        var score = try load(state).score(rows, draws: settings.scoreDraws, key: key)
+        guard settings.drawScale == nil else { return score }
+        let few = rows.rows(0..<min(rows.count, StreamMemory.scaleRows))
+        // The same standard normals at every scale: differences between scales are much surer than the densities themselves.
+        score.densityByScale = try StreamMemory.scaleFactors.map { (factor) throws(AccrueError) in
+            try posterior(state, scale: state.memory.drawScale * factor).score(few, draws: StreamMemory.scaleDraws, key: key.folding("scales")).logDensity
+        }
+        return score
     }
 
     func finish(_ work: Work, round: Round, moments: [Fisher], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
         let first = try model.priorPrecision()
+        let (memory, keep) = work.memory.next(work.offered, scores: scores, round: round, settings: settings)
         var precision = try work.precision.zip(first) { (precision, first) throws(AccrueError) in
-            try first[0].cast(to: .f64) + (try (precision.cast(to: .f64) - first[0].cast(to: .f64)) * settings.keep)
+            try first[0].cast(to: .f64) + (try (precision.cast(to: .f64) - first[0].cast(to: .f64)) * keep)
         }
         for part in moments {
             precision = try precision.zip(part.sums) { (sum, fisher) throws(AccrueError) in try sum + (try fisher[0].cast(to: .f64) * (1 / settings.temperature)) }
         }
+        // The first prior couples nothing, so of C its share κ stays.
+        let shares = try moments.map { (part) throws(AccrueError) in try family.scaled(part.coupling, by: 1 / settings.temperature) }
+        let (coupling, dropped) = try family.sum([try family.scaled(work.coupling, by: keep)] + shares)
+        precision = try precision.adding(dropped)
         return State(
             mean: work.average ?? work.weights,
-            precision: try precision.map { (tensor) throws(AccrueError) in try tensor.clamped(1e-8...Self.precisionMax).cast(to: .f32) })
+            precision: try precision.map { (tensor) throws(AccrueError) in try tensor.clamped(1e-8...Self.precisionMax).cast(to: .f32) }, coupling: coupling,
+            memory: memory)
     }
 
-    func load(_ state: State) throws(AccrueError) -> NetworkPosterior {
-        try model.posterior(
-            mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, inference: "laplace")
-    }
+    func load(_ state: State) throws(AccrueError) -> NetworkPosterior { try posterior(state, scale: state.memory.drawScale) }
 
     func load(_ state: State) throws(AccrueError) -> any LoadedState {
         let posterior: NetworkPosterior = try load(state)
         return posterior
+    }
+
+    private func posterior(_ state: State, scale: Double) throws(AccrueError) -> NetworkPosterior {
+        try state.coupling.check(against: try family.none(), while: "loading a posterior")
+        var more = state.memory.description
+        if settings.family != .diagonal { more["family"] = .string(settings.family.rawValue) }
+        if settings.family == .lowRank { more["rank"] = .integer(settings.rank) }
+        return try model.posterior(
+            mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
+            offsets: try family.draws(state.precision, state.coupling), inference: "laplace", more: more)
     }
 
     private static let rowsAtOnce = 100
@@ -157,62 +211,32 @@ struct OnlineLaplace: LearningMethod {
         try TrainingPlan(epochs: settings.epochs, batch: settings.batch, round: round)
     }
 
-    /// Σ of squared per-row gradients of −log p(ŷ | x, w), with ŷ drawn from the model: the true Fisher information's diagonal.
-    private func fisher(_ weights: NamedTensors, _ batch: Batch, key: RandomKey) throws(AccrueError) -> NamedTensors {
-        let squares = try model.network.squaredGradients(weights, inputs: batch.inputs) { (outputs) throws(AccrueError) in
-            let labels = try model.likelihood.draw(try outputs.detached(), weights: weights, key: key)
-            return try model.likelihood.loss(outputs, labels, weights: weights, .sum)
-        }
+    /// A gradient with what C adds to the prior's: (T/n) C (w − m). The first prior has no C.
+    private func adding(_ work: Work, at weights: NamedTensors, strength: Double, to slope: NamedTensors) throws(AccrueError) -> NamedTensors {
+        guard !work.coupling.names.isEmpty else { return slope }
+        let away = try weights.zip(work.mean) { (weight, mean) throws(AccrueError) in try weight - mean[0] }
+        return try slope.adding(try family.product(work.coupling, away).map { (part) throws(AccrueError) in try part * strength })
+    }
+
+    /// Fisher information of a batch, the likelihood's own weights with it.
+    private func fisher(_ weights: NamedTensors, _ batch: Batch, key: RandomKey) throws(AccrueError) -> Information {
+        var information = try family.information(weights, batch, key: key)
         // The information about a Gaussian's log variance is ½ a row, in closed form.
         let own = try model.likelihood.ownWeights()
-        var list = squares.tensors.map { ($0.name, $0.tensor) }
+        var list = information.diagonal.tensors.map { ($0.name, $0.tensor) }
         for (name, tensor) in own { list.append((name, try .full(tensor.shape, 0.5 * Double(batch.inputs.rowCount)))) }
-        return NamedTensors(list)
+        information.diagonal = NamedTensors(list)
+        return information
     }
 }
 
-// MARK: stored forms
-
-extension OnlineLaplace.State {
-    var stored: Safetensors {
-        StoredTrees.stored(["mean": mean, "precision": precision], ["method": IncrementalBayes.name, "inference": "laplace"])
-            .saying(roles: ["mean": .mean, "precision": .precision])
+extension NamedTensors {
+    /// The sum with a tree that has some of the names.
+    fileprivate func adding(_ other: NamedTensors) throws(AccrueError) -> NamedTensors {
+        var result = self
+        try result.visit { (name, tensor) throws(AccrueError) in
+            if other.contains(name) { tensor = try tensor + (try other.tensor(name).cast(to: tensor.dtype)) }
+        }
+        return result
     }
-    init(_ stored: Safetensors) throws(AccrueError) {
-        self.init(mean: try NamedTensors(stored, prefix: "mean."), precision: try NamedTensors(stored, prefix: "precision."))
-    }
-}
-
-extension OnlineLaplace.Work {
-    var stored: Safetensors {
-        var trees = ["mean": mean, "precision": precision, "weights": weights, "first": first, "second": second]
-        trees["average"] = average
-        return StoredTrees.stored(trees, ["steps": String(steps), "averaged": String(averaged)])
-    }
-    init(_ stored: Safetensors) throws(AccrueError) {
-        self.init(
-            mean: try NamedTensors(stored, prefix: "mean."), precision: try NamedTensors(stored, prefix: "precision."),
-            weights: try NamedTensors(stored, prefix: "weights."), first: try NamedTensors(stored, prefix: "first."),
-            second: try NamedTensors(stored, prefix: "second."), steps: try StoredTrees.whole("steps", stored),
-            average: try StoredTrees.optional("average.", stored), averaged: try StoredTrees.whole("averaged", stored))
-    }
-}
-
-extension OnlineLaplace.Delta {
-    var stored: Safetensors {
-        var trees = ["weights": weights, "first": first, "second": second]
-        trees["average"] = average
-        return StoredTrees.stored(trees, ["steps": String(steps), "averaged": String(averaged)])
-    }
-    init(_ stored: Safetensors) throws(AccrueError) {
-        self.init(
-            weights: try NamedTensors(stored, prefix: "weights."), first: try NamedTensors(stored, prefix: "first."),
-            second: try NamedTensors(stored, prefix: "second."), steps: try StoredTrees.whole("steps", stored),
-            average: try StoredTrees.optional("average.", stored), averaged: try StoredTrees.whole("averaged", stored))
-    }
-}
-
-extension OnlineLaplace.Fisher {
-    var stored: Safetensors { StoredTrees.stored(["fisher": sums]) }
-    init(_ stored: Safetensors) throws(AccrueError) { self.init(sums: try NamedTensors(stored, prefix: "fisher.")) }
 }

@@ -92,7 +92,7 @@ public enum InventoryVerdict: String, Codable, Sendable {
     case drop
 }
 
-/// A producer's push, or a worker's `replicate` of one. A chunk of more than `Limits.pieceBytesMax` bytes comes in pieces, each with the same key, `totalBytes` and `hash`.
+/// A producer's push, or a worker's `replicate` of one. A chunk that does not fit a frame comes in pieces, each with the same key, `totalBytes` and `hash`.
 public struct Push: Codable, Equatable, Sendable {
     public var pipeline: String
     /// Of a `replicate`: the pipeline's, as the sender knows it; a producer does not say it.

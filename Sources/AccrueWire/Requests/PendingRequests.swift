@@ -16,7 +16,19 @@ struct PendingRequests {
     private var entries: [String: Entry] = [:]
     private var number = 0
 
-    var isEmpty: Bool { entries.isEmpty }
+    private var isTicking = false
+
+    /// - Returns: whether nobody looks at the requests yet: then somebody must from now on.
+    mutating func beginTicking() -> Bool {
+        defer { isTicking = true }
+        return !isTicking
+    }
+
+    /// - Returns: whether there is anything to look at again.
+    mutating func ticksOn() -> Bool {
+        isTicking = !entries.isEmpty
+        return isTicking
+    }
 
     mutating func nextNumber() -> Int {
         number += 1

@@ -18,7 +18,7 @@ public final class Requester: Sendable {
     private let nonce = UUID().uuidString.prefix(8).lowercased()
     private let pending = Mutex(PendingRequests())
 
-    /// How often waiting requests are looked at while there are any.
+    /// How often waiting requests are looked at while there are any, and once more: who asks again at once wakes no thread for it.
     private static let tickMs = 20
 
     /// Connects; the peer need not be there yet.
@@ -62,18 +62,17 @@ public final class Requester: Sendable {
 
     private func submit(_ message: Message, id: String, _ timeoutMs: Int, _ resendMs: Int, _ patient: Bool, _ completion: @escaping Completion) {
         let now = MonotonicTime.now()
-        let isFirst = pending.withLock { pending in
-            let isFirst = pending.isEmpty
+        let needsTick = pending.withLock { pending in
             var message = message
             message.header = message.header.adding(id: id)
             pending.add(
                 PendingRequests.Entry(
                     message: message, deadline: now.adding(ms: timeoutMs), timeoutMs: timeoutMs, resendAt: now.adding(ms: resendMs), resendMs: resendMs,
                     patient: patient, completion: completion), id: id)
-            return isFirst
+            return pending.beginTicking()
         }
         transmit(id)
-        if isFirst { scheduleTick() }
+        if needsTick { scheduleTick() }
     }
 
     /// Sends a request and waits for its answer.
@@ -142,7 +141,7 @@ public final class Requester: Sendable {
         let now = MonotonicTime.now()
         let (expired, due, more) = pending.withLock { pending in
             let expired = pending.takeExpired(at: now)
-            return (expired, pending.takeDue(at: now), !pending.isEmpty)
+            return (expired, pending.takeDue(at: now), pending.ticksOn())
         }
         for entry in expired {
             entry.completion(.failure(PendingRequests.noAnswer(to: entry.message.verb, at: address, afterMs: entry.timeoutMs)))

@@ -34,10 +34,14 @@ final class LoopCore: @unchecked Sendable {
         var names: Set<String> = []
         var number: UInt64 = 0
         var ended = false
+        /// The loop waits, and must be woken for what is new.
+        var sleeps = false
     }
 
     let context: UnsafeMutableRawPointer
     let wakeDescriptor: Int32
+    /// The loop's thread holds them only while it uses them, so that others can send without it.
+    let sockets = Mutex(OpenSockets())
     private let shared = Mutex(Shared())
     private let end = DispatchSemaphore(value: 0)
     private let thread = Mutex<pthread_t?>(nil)
@@ -56,14 +60,42 @@ final class LoopCore: @unchecked Sendable {
     deinit { Glibc.close(wakeDescriptor) }
 
     func enqueue(_ command: LoopCommand) {
-        let dead = shared.withLock { shared in
+        let (dead, sleeps) = shared.withLock { shared in
             if !shared.ended { shared.commands.append(command) }
-            return shared.ended
+            defer { shared.sleeps = false }
+            return (shared.ended, shared.sleeps)
         }
         if dead {
             if case .add(let socket) = command { socket.raw.close() }
             return
         }
+        if sleeps { wake() }
+    }
+
+    /// Sends on this thread when the sockets are free and nothing waits to be sent before, else on the loop's.
+    func send(_ frames: [Data], on name: String, to peer: Peer?) {
+        let sent = sockets.withLockIfAvailable { sockets -> (isDone: Bool, isUnread: Bool) in
+            guard shared.withLock({ $0.commands.isEmpty }) else { return (false, false) }
+            return sockets.sendNow(frames, on: name, to: peer)
+        }
+        guard let sent, sent.isDone else { return enqueue(.send(name, peer, frames)) }
+        if sent.isUnread, shared.withLock({ shared in
+            defer { shared.sleeps = false }
+            return shared.sleeps
+        }) { wake() }
+    }
+
+    /// - Returns: false when there are commands to do first.
+    func goToSleep() -> Bool {
+        shared.withLock { shared in
+            shared.sleeps = shared.commands.isEmpty
+            return shared.sleeps
+        }
+    }
+
+    func wakeUp() { shared.withLock { $0.sleeps = false } }
+
+    private func wake() {
         var one: UInt64 = 1
         _ = write(wakeDescriptor, &one, 8)
     }

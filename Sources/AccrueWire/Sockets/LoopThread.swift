@@ -5,10 +5,6 @@ import Glibc
 
 /// The loop itself; made and used on its own thread only.
 final class LoopThread {
-    private struct Open {
-        let socket: LoopSocket
-        var outbox = Outbox()
-    }
     private struct Timer {
         var due: MonotonicTime
         let ms: Int
@@ -22,7 +18,8 @@ final class LoopThread {
     private static let retryMs = 5
 
     private let core: LoopCore
-    private var open: [Open] = []
+    /// The open sockets, in their order, with the descriptor by which libzmq wakes who waits for each. Only this thread opens and closes.
+    private var sockets: [(socket: LoopSocket, descriptor: Int32)] = []
     private var timers: [SocketLoop.TimerID: Timer] = [:]
     private var stopLingerMs: Int?
 
@@ -31,76 +28,77 @@ final class LoopThread {
     func run() {
         core.began()
         while stopLingerMs == nil {
-            for command in core.takeCommands() { apply(command) }
+            takeCommands()
             let now = MonotonicTime.now()
-            for index in open.indices where !open[index].outbox.isEmpty { retry(index, now) }
-            let wait = fireTimers(now)
-            if stopLingerMs == nil { poll(wait) }
+            let lost = core.sockets.withLock { $0.hasWaiting ? $0.retry(at: now) : [] }
+            for (peer, socket) in lost { socket.lost?(peer) }
+            fireTimers(now)
+            for index in sockets.indices { receive(index) }
+            if stopLingerMs == nil { waitForMore() }
         }
         shutDown()
     }
 
-    private func apply(_ command: LoopCommand) {
+    private func takeCommands() {
+        // Taken and done in one: nobody sends between, or a later message would overtake.
+        let lost = core.sockets.withLock { open -> [(lost: Peer, LoopSocket)] in core.takeCommands().compactMap { apply($0, &open) } }
+        for (peer, socket) in lost { socket.lost?(peer) }
+    }
+
+    private func apply(_ command: LoopCommand, _ open: inout OpenSockets) -> (lost: Peer, LoopSocket)? {
         switch command {
-        case .add(let socket): open.append(Open(socket: socket))
+        case .add(let socket):
+            open.open.append(.init(socket: socket))
+            sockets.append((socket, socket.raw.descriptor))
         case .close(let name):
-            guard let index = index(name) else { return }
-            open.remove(at: index).socket.raw.close()
+            guard let index = open.index(name) else { return nil }
+            open.open.remove(at: index).socket.raw.close()
+            sockets.remove(at: index)
             core.release(name)
-        case .send(let name, let peer, let frames):
-            guard let index = index(name) else { return }
-            send(frames, index, peer)
+        case .send(let name, let peer, let frames): return open.send(frames, on: name, to: peer)
         case .timer(let id, let ms, let repeats, let action):
             timers[id] = Timer(due: MonotonicTime.now().adding(ms: ms), ms: ms, repeats: repeats, action: action)
         case .cancel(let id): timers[id] = nil
         case .stop(let lingerMs): stopLingerMs = max(stopLingerMs ?? 0, lingerMs)
         }
+        return nil
     }
 
-    private func index(_ name: String) -> Int? { open.firstIndex { $0.socket.name == name } }
-
-    private func send(_ frames: [Data], _ index: Int, _ peer: Peer?) {
-        let all = peer.map { [$0.bytes] + frames } ?? frames
-        // Order is kept: nothing overtakes what already waits for this peer.
-        if !open[index].outbox.holds(peer) {
-            switch open[index].socket.raw.send(all) {
-            case .sent, .failed: return
-            case .full, .unreachable: break
-            }
-        }
-        if !open[index].outbox.append(all, for: peer, at: MonotonicTime.now()), let peer { open[index].socket.lost?(peer) }
-    }
-
-    private func retry(_ index: Int, _ now: MonotonicTime) {
-        let raw = open[index].socket.raw
-        for peer in open[index].outbox.retry(at: now, { raw.send($0) }) { open[index].socket.lost?(peer) }
-    }
-
-    /// - Returns: milliseconds until the next timer or retry; -1: none.
-    private func fireTimers(_ now: MonotonicTime) -> Int {
+    private func fireTimers(_ now: MonotonicTime) {
         for (id, timer) in timers where timer.due <= now {
             if timer.repeats { timers[id]?.due = now.adding(ms: timer.ms) } else { timers[id] = nil }
             timer.action()
         }
-        var wait = timers.values.map(\.due).min().map { $0.ms(since: now) + 1 } ?? -1
-        if open.contains(where: { !$0.outbox.isEmpty }) { wait = wait < 0 ? Self.retryMs : min(wait, Self.retryMs) }
-        return wait
     }
 
-    private func poll(_ waitMs: Int) {
-        var items = open.map { zmq_pollitem_t(socket: $0.socket.raw.handle, fd: 0, events: Int16(ZMQ_POLLIN), revents: 0) }
-        items.append(zmq_pollitem_t(socket: nil, fd: core.wakeDescriptor, events: Int16(ZMQ_POLLIN), revents: 0))
-        guard zmq_poll(&items, Int32(items.count), waitMs) > 0 else { return }
-        if items[open.count].revents != 0 { core.clearWake() }
-        for index in open.indices where items[index].revents & Int16(ZMQ_POLLIN) != 0 { receive(index) }
+    /// Sleeps until there is something to do: a message, a command, a timer, or a retry.
+    private func waitForMore() {
+        // Before the last look: who brings something after it wakes.
+        guard core.goToSleep() else { return }
+        defer { core.wakeUp() }
+        let (hasUnread, hasWaiting) = core.sockets.withLock { ($0.hasUnread, $0.hasWaiting) }
+        if hasUnread { return }
+        let now = MonotonicTime.now()
+        var waitMs = timers.values.map(\.due).min().map { $0.ms(since: now) + ($0 > now ? 1 : 0) } ?? -1
+        if hasWaiting { waitMs = waitMs < 0 ? Self.retryMs : min(waitMs, Self.retryMs) }
+        var descriptors = sockets.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
+        descriptors.append(pollfd(fd: core.wakeDescriptor, events: Int16(POLLIN), revents: 0))
+        guard Glibc.poll(&descriptors, nfds_t(descriptors.count), Int32(clamping: waitMs)) > 0 else { return }
+        if descriptors[sockets.count].revents != 0 { core.clearWake() }
+        core.sockets.withLock { open in
+            for index in sockets.indices where descriptors[index].revents != 0 { open.open[index].isUnread = true }
+        }
     }
 
     private func receive(_ index: Int) {
-        let socket = open[index].socket
+        let socket = sockets[index].socket
         if socket.kind == ZMQ_REP { return keepDoor(index) }
         let leading = socket.kind == ZMQ_ROUTER || socket.kind == ZMQ_SUB ? 1 : 0
         for _ in 0..<Self.messagesPerTurn {
-            guard let received = socket.raw.receive(framesMax: Limits.messagePartsMax + leading, withUser: socket.guarding != nil) else { return }
+            let next = core.sockets.withLock { open in
+                open.open[index].isUnread ? open.receive(index, framesMax: Limits.messagePartsMax + leading, withUser: socket.guarding != nil) : nil
+            }
+            guard let received = next else { return }
             let frames = received.frames
             let first = leading == 1 ? frames.first : nil
             let peer = socket.kind == ZMQ_ROUTER ? first.map(Peer.init) : nil
@@ -119,26 +117,30 @@ final class LoopThread {
                     let busy = AccrueError(
                         .unavailable, while: "taking '\(message.verb)'", "there are more requests than can be served now",
                         hint: "wait and send the same again", retryAfterMs: 100)
-                    answer(.refuse(message.id, busy), index, peer)
+                    answer(.refuse(message.id, busy), socket, peer)
                 }
             } catch {
                 // Only the asked side answers; refusing an answer could go on for ever.
                 guard let peer else { continue }
-                answer(.refuse(Self.id(of: frames), error), index, peer)
+                answer(.refuse(Self.id(of: frames), error), socket, peer)
             }
         }
     }
 
     /// Tells libzmq who may connect; it asks one question at a time.
     private func keepDoor(_ index: Int) {
-        guard let keys = open[index].socket.guarding else { return }
-        let raw = open[index].socket.raw
-        while let request = raw.receive(framesMax: Limits.messagePartsMax) { _ = raw.send(Doorkeeper(keys: keys).answer(request.frames)) }
+        guard let keys = sockets[index].socket.guarding else { return }
+        let raw = sockets[index].socket.raw
+        core.sockets.withLock { open in
+            while open.open[index].isUnread, let request = open.receive(index, framesMax: Limits.messagePartsMax, withUser: false) {
+                _ = raw.send(Doorkeeper(keys: keys).answer(request.frames))
+            }
+        }
     }
 
-    private func answer(_ message: Message, _ index: Int, _ peer: Peer) {
+    private func answer(_ message: Message, _ socket: LoopSocket, _ peer: Peer) {
         guard let frames = try? message.frames() else { return }
-        send(frames, index, peer)
+        core.send(frames, on: socket.name, to: peer)
     }
 
     /// The id of a message that was refused, when its header can be read.
@@ -149,11 +151,13 @@ final class LoopThread {
 
     private func shutDown() {
         for command in core.ended() { if case .add(let socket) = command { socket.raw.close() } }
-        for socket in open.map(\.socket) {
-            if let linger = stopLingerMs { socket.raw.set(ZMQ_LINGER, Int32(clamping: linger)) }
-            socket.raw.close()
+        core.sockets.withLock { open in
+            for socket in open.open.map(\.socket) {
+                if let linger = stopLingerMs { socket.raw.set(ZMQ_LINGER, Int32(clamping: linger)) }
+                socket.raw.close()
+            }
+            open.open = []
         }
-        open = []
         zmq_ctx_term(core.context)
         core.signalEnd()
     }

@@ -64,6 +64,18 @@ struct RawSocket: @unchecked Sendable {
 
     func close() { zmq_close(handle) }
 
+    /// Becomes readable when something may have changed. After any use of the socket `hasUnread` says whether something did, for it need not become so again.
+    var descriptor: Int32 { option(ZMQ_FD) ?? -1 }
+
+    /// Whether a message waits.
+    var hasUnread: Bool { (option(ZMQ_EVENTS) ?? 0) & ZMQ_POLLIN != 0 }
+
+    private func option(_ option: Int32) -> Int32? {
+        var value: Int32 = 0
+        var count = MemoryLayout<Int32>.size
+        return zmq_getsockopt(handle, option, &value, &count) == 0 ? value : nil
+    }
+
     /// Sends all frames or none, without waiting.
     func send(_ frames: [Data]) -> Sent {
         for (index, frame) in frames.enumerated() {

@@ -4,11 +4,12 @@ public import Foundation
 import Glibc
 import Synchronization
 
-/// The one thread that owns all sockets of a process.
+/// All sockets of a process, and the one thread that waits for them.
 ///
-/// Sockets are bound or connected by name; messages are sent from any thread and arrive in the socket's `receive` closure, on the loop's thread,
-/// which must return at once (hand the message on; never compute, wait or touch a disk there). What does not decode is refused and never reaches
-/// the closure. A message that cannot leave now waits in a bounded outbox of its peer.
+/// Sockets are bound or connected by name. Messages are sent from any thread, on that thread when nothing is in the way: no other thread need wake up
+/// for it. They arrive in the socket's `receive` closure, on the loop's thread, which must return at once (hand the message on; never compute, wait or
+/// touch a disk there). What does not decode is refused and never reaches the closure. A message that cannot leave now waits in a bounded outbox of its
+/// peer.
 public final class SocketLoop: Sendable {
     public typealias Receive = @Sendable (Incoming) -> Intake
 
@@ -103,17 +104,18 @@ public final class SocketLoop: Sendable {
         }
     }
 
-    /// Sends a message; `peer` on ROUTER sockets, nil on DEALER sockets. Returns at once; delivery is not promised.
+    /// Sends a message; `peer` on ROUTER sockets, nil on DEALER sockets. Returns at once; delivery is not promised. Of one thread's messages to a
+    /// peer none overtakes another.
     /// - Throws: `limitExceeded` when the message is too large, `notFound` when there is no such socket.
     public func send(_ message: Message, on socket: String, to peer: Peer? = nil) throws(AccrueError) {
         try core.require(socket)
-        core.enqueue(.send(socket, peer, try message.frames()))
+        core.send(try message.frames(), on: socket, to: peer)
     }
 
     /// Publishes a message under a topic.
     public func publish(_ message: Message, topic: String, on socket: String) throws(AccrueError) {
         try core.require(socket)
-        core.enqueue(.send(socket, nil, [Data(topic.utf8)] + (try message.frames())))
+        core.send([Data(topic.utf8)] + (try message.frames()), on: socket, to: nil)
     }
 
     /// Closes a socket; what waits on it is dropped.

@@ -10,10 +10,13 @@ struct ServedVersion: Sendable {
     var state: any LoadedState
 
     /// Decodes a state, and makes before it is served what answers need, so that the first who ask do not wait for it.
+    /// - Parameter earlier: the version whose place it takes: what was asked of that is made ready of this.
     /// - Throws: what the method throws, such as `corrupt`.
-    static func ready(_ record: PosteriorRecord, seed: UInt64, method: any OpaqueMethod, state: Data) throws(AccrueError) -> ServedVersion {
+    static func ready(
+        _ record: PosteriorRecord, seed: UInt64, method: any OpaqueMethod, state: Data, following earlier: ServedVersion? = nil
+    ) throws(AccrueError) -> ServedVersion {
         let version = ServedVersion(record: record, seed: seed, state: try method.load(state))
-        try version.state.prepare(for: version.key(querySeed: nil))
+        try version.state.prepare(for: version.key(querySeed: nil), following: earlier?.state)
         return version
     }
 

@@ -45,7 +45,12 @@ public struct QuerierService: Sendable {
         let hello = Hello(role: .querier, name: settings.name, boot: UUID().uuidString, endpoint: endpoint)
         let link = try CoordinatorLink(membership, hello: hello, silenceMs: settings.silenceMs, report: report)
         let versions = ServedVersions(control: link.control, catalog: catalog, beginThread: beginThread, report: report) { () throws(AccrueError) in try link.bulk() }
-        desk.set(QueryDesk(versions: versions, beginThread: beginThread) { message, peer in try? loop.send(message, on: "query", to: peer) })
+        let windowMs = settings.queryWindowMs
+        var waitForOthers: QueryDesk.WaitForOthers?
+        if windowMs > 0 { waitForOthers = { loop.timer(ms: windowMs, $0) } }
+        desk.set(QueryDesk(versions: versions, beginThread: beginThread, waitForOthers: waitForOthers) { message, peer in
+            try? loop.send(message, on: "query", to: peer)
+        })
         let hints = HintSubscription(loop)
         report("answers queries at \(KeyedEndpoint.address(of: bound))")
         let name = settings.name

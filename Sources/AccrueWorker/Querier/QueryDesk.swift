@@ -3,8 +3,12 @@ import AccrueWire
 import Foundation
 import Synchronization
 
-/// Takes queries and answers them on threads of their own. Those that wait at the same time and ask the same of other rows are answered in one pass.
+/// Takes queries and answers them on threads of their own. Those that wait at the same time and ask the same of other rows are answered in one pass; a
+/// window makes each wait a little for others to come.
 final class QueryDesk: Sendable {
+    /// Does what it is given when a window is over.
+    typealias WaitForOthers = @Sendable (@escaping @Sendable () -> Void) -> Void
+
     /// Queries that may be under way, and their bytes; one is always taken.
     static let queriesMax = 1_000
     static let bytesMax = 256 << 20
@@ -29,9 +33,15 @@ final class QueryDesk: Sendable {
     private let send: @Sendable (Message, Peer) -> Void
     private let answering: WorkThreads
     private let admission = Admission(countMax: queriesMax, bytesMax: bytesMax)
+    private let waitForOthers: WaitForOthers?
 
-    init(versions: ServedVersions, beginThread: @escaping @Sendable () -> Void, send: @escaping @Sendable (Message, Peer) -> Void) {
+    /// - Parameter waitForOthers: the window of each query; nil: there is none, and only what waits for a thread is answered together.
+    init(
+        versions: ServedVersions, beginThread: @escaping @Sendable () -> Void, waitForOthers: WaitForOthers? = nil,
+        send: @escaping @Sendable (Message, Peer) -> Void
+    ) {
         self.versions = versions
+        self.waitForOthers = waitForOthers
         answering = WorkThreads("answering", count: Self.threads, begin: beginThread)
         self.send = send
     }
@@ -58,9 +68,11 @@ final class QueryDesk: Sendable {
             admission.leave(bytes: bytes)
         }
         asked.withLock { $0.append(Asked(message: message, question: question, bytes: bytes, done: done)) }
-        answering.submit { [weak self] in self?.answerNext() }
+        if let waitForOthers { waitForOthers { [weak self] in self?.submit() } } else { submit() }
         return .taken
     }
+
+    private func submit() { answering.submit { [weak self] in self?.answerNext() } }
 
     /// Takes no more queries, and returns when those under way are answered, or after a while.
     func close(patienceMs: Int) async { await admission.close(patienceMs: patienceMs) }

@@ -159,10 +159,10 @@ final class ServedVersions: Sendable {
         if let schema = record.schema { declaration = declaration.with(schema: schema) }
         let declared = declaration
         let bytes = try await bulk().getBlob(record.hash)
-        let catalog = catalog
+        let catalog = catalog, earlier = version == nil ? newest[pipeline] : nil
         let served = try await loading.run { () -> Result<ServedVersion, AccrueError> in
             do throws(AccrueError) {
-                return .success(try ServedVersion.ready(record, seed: declared.seed, method: try catalog.make(declared), state: bytes))
+                return .success(try ServedVersion.ready(record, seed: declared.seed, method: try catalog.make(declared), state: bytes, following: earlier))
             } catch { return .failure(error) }
         }.get()
         if version != nil {

@@ -18,6 +18,8 @@ public struct MemberSettings: Sendable {
     public let key: ClientKey?
     /// After this long without an answer the coordinator counts this process as dead.
     public var silenceMs = 3_000
+    /// How long a querier lets a query wait for others that ask the same of other rows, to answer them in one pass; 0: those alone that wait anyway.
+    public var queryWindowMs = 0
 
     /// A worker's.
     /// - Parameters:

@@ -18,6 +18,11 @@ extension Spool {
     /// Writes and makes durable what waits.
     /// - Returns: false when the spool has ended.
     func write() -> Bool {
+        let preparations = shared.withLock { shared in
+            defer { shared.preparations = [] }
+            return shared.preparations
+        }
+        for prepare in preparations { prepare() }
         let (batch, isStopped) = shared.withLock { shared in
             defer { shared.waiting = [] }
             return (shared.waiting, shared.isStopped)

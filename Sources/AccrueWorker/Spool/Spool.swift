@@ -51,6 +51,8 @@ public final class Spool: Sendable {
         var writing: Int?
         var pins: [SpoolKey: Int] = [:]
         var waiting: [Append] = []
+        /// What is to be done before the next group is written.
+        var preparations: [@Sendable () -> Void] = []
         var isStopped = false
         private var clock = 0
 
@@ -118,6 +120,17 @@ public final class Spool: Sendable {
             return shared.isStopped
         }
         if isStopped { completion(.failure(Self.stopped)) } else { wake.signal() }
+    }
+
+    /// Does a little work on the spool's thread before it writes its next group: what the work appends goes into that group, with no other thread between.
+    /// - Returns: false when the spool has stopped, and the work is not done.
+    public func prepare(_ work: @escaping @Sendable () -> Void) -> Bool {
+        let isStopped = shared.withLock { shared in
+            if !shared.isStopped { shared.preparations.append(work) }
+            return shared.isStopped
+        }
+        if !isStopped { wake.signal() }
+        return !isStopped
     }
 
     /// The bytes of a chunk, as they were pushed.

@@ -120,13 +120,13 @@ struct Baseline: LearningMethod {
 
 extension Baseline.State {
     var stored: Safetensors {
-        var tensors = memory.storedTensors
+        var tensors = memory.storedTensors()
         for (prefix, tree) in [("weights", weights), ("importance", importance ?? NamedTensors())] {
             // Reading a tensor fails only without memory for the copy.
             for (name, tensor) in tree.tensors { tensors["\(prefix).\(name)"] = try? tensor.bytes() }
         }
         return Safetensors(tensors: tensors, metadata: ["capacity": String(memory.capacity)])
-            .saying(roles: ["weights": .mean, "importance": .precision, "reservoir": ParameterRole("kept rows")])
+            .saying(roles: ["weights": .mean, "importance": .precision, "reservoir": .keptRows])
     }
     init(_ stored: Safetensors) throws(AccrueError) {
         let importance = try NamedTensors(stored, prefix: "importance.")

@@ -21,16 +21,21 @@ struct ServeCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Listen here too, not only on sockets in the home; port * takes any.", valueName: "tcp://host:port")) var listen: String?
     @Flag(help: "Encrypt, and let in holders of keys alone ('accrue keys'), also on loopback; other addresses always do, but for --insecure.") var curve = false
     @Flag(help: "Allow --listen on an address that other machines reach, without encryption or keys: everyone there may do everything.") var insecure = false
+    @Option(help: "Milliseconds that a query waits for others that ask the same of other rows, to be answered in one pass with them; 0: those alone that wait anyway.")
+    var queryWindowMs = 0
     @Flag(help: "Print the line as JSON: control, bulk, events, ingest, query, pid, workers, querier.") var json = false
 
     func validate() throws {
+        guard (0...Limits.queryWindowMsMax).contains(queryWindowMs) else {
+            throw ValidationError("--query-window-ms is \(queryWindowMs); it must be from 0 to \(Limits.queryWindowMsMax)")
+        }
         if curve, insecure || listen == nil { throw ValidationError("--curve needs --listen, and not --insecure") }
         if let workers, !(0...ServeSettings.workersMax).contains(workers) { throw ValidationError("--workers must be from 0 to \(ServeSettings.workersMax)") }
     }
 
     func run() async throws {
         let count = workers ?? min(ProcessInfo.processInfo.activeProcessorCount, ServeSettings.workersMax)
-        let settings = try ServeSettings(home: home ?? HomeDirectory.standard, workers: count, listen: listen, isCurve: curve, isInsecure: insecure)
+        let settings = try ServeSettings(home: home ?? HomeDirectory.standard, workers: count, listen: listen, isCurve: curve, isInsecure: insecure, queryWindowMs: queryWindowMs)
         let json = json
         let daemon = Daemon(settings: settings, engine: try EngineProgram.path()) { ready in
             if json {

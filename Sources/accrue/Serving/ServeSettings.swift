@@ -10,18 +10,21 @@ struct ServeSettings: Sendable {
     /// `tcp://HOST:PORT` for others than this machine's users; nil: sockets in the home alone.
     let listen: String?
     let coordinator: CoordinatorSettings
+    /// How long the querier lets a query wait for others, to answer them together.
+    let queryWindowMs: Int
     private let isInsecure: Bool
 
     static let workersMax = 256
 
     /// - Throws: `invalidInput` for an address that others could not use or that is not safe to offer, and for a home with too long a path.
-    init(home: String, workers: Int, listen: String?, isCurve: Bool, isInsecure: Bool) throws(AccrueError) {
+    init(home: String, workers: Int, listen: String?, isCurve: Bool, isInsecure: Bool, queryWindowMs: Int = 0) throws(AccrueError) {
         let operation = "starting the daemon"
         let listen = listen?.replacing("tcp://localhost:", with: "tcp://127.0.0.1:")
         self.home = HomeDirectory.absolute(home)
         self.workers = workers
         self.listen = listen
         self.isInsecure = isInsecure
+        self.queryWindowMs = queryWindowMs
         let isOpen = listen.map { !KeyedEndpoint.isLocal($0) } ?? false
         coordinator = try CoordinatorSettings(home: self.home, listen: listen, isCurve: isCurve || (isOpen && !isInsecure))
         if let listen {
@@ -51,6 +54,7 @@ struct ServeSettings: Sendable {
         var arguments = [role, "--coordinator", coordinator.localControl, "--home", home, "--name", name, "--listen", endpoint, "--parent-holds"]
         if coordinator.isCurve { arguments += ["--key-file", coordinator.keys.file(of: KeyFolder.childrenName)] }
         if isInsecure { arguments.append("--insecure") }
+        if role == "querier", queryWindowMs > 0 { arguments += ["--window-ms", "\(queryWindowMs)"] }
         return SupervisedChild(name: name, program: engine, arguments: arguments)
     }
 

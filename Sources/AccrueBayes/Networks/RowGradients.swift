@@ -1,0 +1,84 @@
+public import AccrueCore
+public import AccrueTensor
+
+/// The gradients of a sum over rows, row by row, by one tensor of weights.
+public enum RowGradient: Sendable {
+    /// Of a dense layer's weight: row n's is the outer product of `slope` [rows, outputs] and `input` [rows, inputs], never written out.
+    case outer(slope: Tensor, input: Tensor)
+    /// Written out: [rows] + the weight's shape.
+    case each(Tensor)
+
+    /// [rows, elements].
+    public func rows() throws(AccrueError) -> Tensor {
+        switch self {
+        case .outer(let slope, let input):
+            let rows = slope.rowCount
+            return try (try slope.reshaped([rows, -1, 1]) * (try input.reshaped([rows, 1, -1]))).reshaped([rows, -1])
+        case .each(let tensor): return try tensor.reshaped([tensor.rowCount, -1])
+        }
+    }
+
+    /// Inner products of the rows' gradients, [rows, rows].
+    public func products() throws(AccrueError) -> Tensor {
+        switch self {
+        case .outer(let slope, let input): return try slope.matmul(try slope.transposed()) * (try input.matmul(try input.transposed()))
+        case .each:
+            let rows = try rows()
+            return try rows.matmul(try rows.transposed())
+        }
+    }
+
+    /// Σ over rows of squares, of the weight's elements in one line.
+    public func squares() throws(AccrueError) -> Tensor {
+        switch self {
+        case .outer(let slope, let input): return try (try slope.squared().transposed().matmul(try input.squared())).reshaped([-1])
+        case .each: return try rows().squared().sum(0)
+        }
+    }
+
+    /// Sums over rows with weights [combinations, rows]: [combinations, elements].
+    public func combined(_ weights: Tensor) throws(AccrueError) -> Tensor {
+        switch self {
+        case .outer(let slope, let input):
+            let combinations = weights.rowCount, rows = slope.rowCount
+            let scaled = try (try slope.transposed().reshaped([1, -1, rows]) * (try weights.reshaped([combinations, 1, rows]))).reshaped([-1, rows])
+            return try scaled.matmul(input).reshaped([combinations, -1])
+        case .each: return try weights.matmul(try rows())
+        }
+    }
+}
+
+extension Network {
+    /// Row-by-row gradients of a sum over rows by every weight of the network, by the weight's name.
+    ///
+    /// - Parameter function: the sum, from outputs [rows, outputs]; rows must not depend on each other.
+    /// - Throws: `invalidInput` for networks with batch norms.
+    public func rowGradients(
+        _ weights: NamedTensors, inputs: Tensor, of function: (Tensor) throws(AccrueError) -> Tensor
+    ) throws(AccrueError) -> [String: RowGradient] {
+        var probe = TappedPass(weights, taps: NamedTensors(), keepsPositions: true)
+        _ = try apply(try inputs.rows(0..<1), &probe)
+        var zeros: [(String, Tensor)] = []
+        for (name, shape) in probe.outputShapes { zeros.append((name, try .zeros([inputs.rowCount] + shape.dropFirst()))) }
+        let (_, gradients, seen) = try valueAndGradient(at: NamedTensors(zeros)) { (taps) throws(AccrueError) -> (Tensor, TappedPass) in
+            var pass = TappedPass(weights, taps: taps, keepsPositions: true)
+            return (try function(try apply(inputs, &pass)), pass)
+        }
+        var result: [String: RowGradient] = [:]
+        for layer in affineLayers {
+            guard let input = seen.inputs[layer.name] else { continue }
+            let slope = try gradients.tensor(layer.name)
+            switch layer.kind {
+            case .dense:
+                result[layer.weight] = .outer(slope: slope, input: input)
+                if layer.hasBias { result[layer.bias] = .each(slope) }
+            case .convolution(let kernel, let padding):
+                let flat = try slope.reshaped([inputs.rowCount, layer.outputs, -1])
+                let each = try flat.matmul(try input.unfolded(kernel, padding: padding).transposed())
+                result[layer.weight] = .each(try each.reshaped([inputs.rowCount] + layer.weightShape))
+                if layer.hasBias { result[layer.bias] = .each(try flat.sum(2)) }
+            }
+        }
+        return result
+    }
+}

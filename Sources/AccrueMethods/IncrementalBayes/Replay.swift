@@ -1,0 +1,31 @@
+import AccrueBayes
+import AccrueCore
+import AccrueTensor
+
+/// Kept rows that are learned again beside a round's own.
+///
+/// The past's N rows speak through the prior, a Gaussian around the last mean, and through m kept rows, whose log likelihood times N/m estimates all
+/// theirs without a bias. Each has a share of the say: mean loss + s·(N/n)·mean loss of kept rows + (1 − s)·(T/2n) Σ P (w − m)². No row of the past counts twice.
+/// That the two are mixed so is this project's design.
+struct Replay: Sendable {
+    private let rows: DesignRows
+    /// s · N/n: what the mean loss of kept rows counts.
+    let weight: Double
+    /// 1 − s.
+    let priorShare: Double
+
+    /// Nil when there is nothing to learn again.
+    init?(_ reservoir: Reservoir, model: IncrementalModel, round: Round) throws(AccrueError) {
+        let share = model.settings.reservoirShare
+        guard share > 0, let kept = try reservoir.rows(model.schema) else { return nil }
+        rows = try model.design.rows([kept])
+        weight = share * Double(round.rowsBefore) / Double(round.roundRows)
+        priorShare = 1 - share
+    }
+
+    /// Kept rows for one step, half as many as it has of its own, drawn with replacement.
+    func batch(beside own: Batch, key: RandomKey) throws(AccrueError) -> Batch {
+        let wanted = max(1, own.inputs.rowCount / 2)
+        return try rows.batch(try key.folding("replay").uniform([wanted], dtype: .f64).doubles().map { min(rows.count - 1, Int($0 * Double(rows.count))) })
+    }
+}

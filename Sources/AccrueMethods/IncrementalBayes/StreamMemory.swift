@@ -1,0 +1,95 @@
+import AccrueBayes
+import AccrueCore
+import Foundation
+
+/// What a posterior remembers of its stream besides the weights' distribution: how well new rows were predicted, how wide draws should be, and some rows.
+struct StreamMemory: Sendable {
+    var drift: DriftStatistic
+    /// Whether the round that made this version told of a drift.
+    var drifted: Bool
+    /// Draws use standard deviations times this.
+    var drawScale: Double
+    var reservoir: Reservoir
+
+    /// Of version 0.
+    init(_ settings: IncrementalBayes.Settings) {
+        drift = DriftStatistic()
+        drifted = false
+        drawScale = settings.drawScale ?? 1
+        reservoir = Reservoir(capacity: settings.reservoirRows)
+    }
+
+    /// Scales tried around the version's own when rows are scored, rows of a chunk and draws for it.
+    static let scaleFactors = [0.7, 1, 1.4]
+    static let scaleRows = 250, scaleDraws = 16
+    private static let scaleRange = 0.05...4.0
+    /// U of Page and Hinkley's test, in standard deviations over rows, from which a round counts as drift.
+    private static let pageHinkleyThreshold = 1.0
+
+    /// The memory of the next version, and the share κ of the last posterior's precision that it keeps.
+    func next(_ offered: Reservoir, scores: Score?, round: Round, settings: IncrementalBayes.Settings) -> (memory: StreamMemory, keep: Double) {
+        var next = self
+        next.reservoir = reservoir.merged(with: [offered])
+        next.drifted = false
+        // Version 0 knows nothing: how it scores rows is no reference.
+        guard let scores, !round.isFirst else { return (next, settings.keep) }
+        next.drifted = next.drift.observe(scores, zThreshold: settings.driftThreshold, pageHinkleyThreshold: Self.pageHinkleyThreshold)
+        if settings.drawScale == nil, let densities = scores.densityByScale { next.drawScale = Self.moved(drawScale, by: densities) }
+        return (next, next.drifted ? settings.keepOnDrift : settings.keep)
+    }
+
+    /// The scale moved to the best of those tried: the top of the parabola, over log scale, through the best and its neighbours. At most one factor of
+    /// those tried a version, so a part of few rows does not throw it about.
+    private static func moved(_ scale: Double, by densities: [Double]) -> Double {
+        guard densities.count == scaleFactors.count, densities.allSatisfy(\.isFinite), let top = densities.max(), let best = densities.firstIndex(of: top) else {
+            return scale
+        }
+        let x = scaleFactors.map { log($0) }
+        var place = x[best]
+        if best > 0, best < x.count - 1 {
+            let (a, b, c) = (x[best - 1], x[best], x[best + 1]), (fa, fb, fc) = (densities[best - 1], densities[best], densities[best + 1])
+            let numerator = (b - a) * (b - a) * (fb - fc) - (b - c) * (b - c) * (fb - fa), denominator = (b - a) * (fb - fc) - (b - c) * (fb - fa)
+            if abs(denominator) > 1e-12 { place = min(c, max(a, b - 0.5 * numerator / denominator)) }
+        }
+        return min(scaleRange.upperBound, max(scaleRange.lowerBound, scale * exp(place)))
+    }
+
+    /// What `describe` says of it.
+    var description: [String: JSONValue] {
+        [
+            "drift": .object([
+                "drifted": .bool(drifted), "zScore": .number(drift.zScore), "pageHinkley": .number(drift.pageHinkley),
+                "referenceLogPredictiveDensity": .number(drift.mean),
+            ]),
+            "reservoirRows": .integer(reservoir.count),
+        ]
+    }
+}
+
+extension StreamMemory {
+    var storedTensors: [String: TensorBytes] { reservoir.storedTensors() }
+    var storedMetadata: [String: String] {
+        let numbers: [String: JSONValue] = [
+            "rows": .number(drift.rows), "mean": .number(drift.mean), "variance": .number(drift.variance), "pageHinkley": .number(drift.pageHinkley),
+            "zScore": .number(drift.zScore), "drifted": .bool(drifted), "drawScale": .number(drawScale), "capacity": .integer(reservoir.capacity),
+        ]
+        return ["stream": JSONValue.object(numbers).canonical]
+    }
+
+    /// - Throws: `corrupt` when it is missing or not of this form.
+    init(_ stored: Safetensors) throws(AccrueError) {
+        let operation = "reading what a posterior remembers of its stream"
+        guard let text = stored.metadata["stream"], let value = try? JSONValue(parsing: Data(text.utf8)), let capacity = value["capacity"]?.int,
+            let drifted = value["drifted"]?.bool
+        else { throw AccrueError(.corrupt, while: operation, "metadata 'stream' is missing or broken", hint: "these bytes belong to another method or version of it") }
+        func number(_ name: String) throws(AccrueError) -> Double {
+            guard let number = value[name]?.double else { throw AccrueError(.corrupt, while: operation, "'\(name)' is missing in metadata 'stream'") }
+            return number
+        }
+        drift = DriftStatistic(
+            rows: try number("rows"), mean: try number("mean"), variance: try number("variance"), pageHinkley: try number("pageHinkley"), zScore: try number("zScore"))
+        self.drifted = drifted
+        drawScale = try number("drawScale")
+        reservoir = try Reservoir(stored, capacity: capacity)
+    }
+}

@@ -1,0 +1,183 @@
+import AccrueBayes
+import AccrueCore
+import AccrueTensor
+import Foundation
+import Testing
+
+@testable import AccrueMethods
+
+@Suite("Forms of an online Laplace precision")
+struct PrecisionFamilyTests {
+    private static func laplace(_ settings: JSONValue, _ schema: Schema, outputs: Int) throws -> OnlineLaplace {
+        EngineFingerprint.beginThread()
+        let settings = try IncrementalBayes.Settings(settings, schema: schema)
+        let network = try settings.model.network(inputShape: Design.inputShape(schema), outputs: outputs)
+        return try OnlineLaplace(
+            model: IncrementalModel(settings: settings, schema: schema, network: network, design: try Design(schema: schema, network: network, likelihood: settings.likelihood)))
+    }
+
+    private static func round(shard: Int, of shards: Int, rows: Int, all: Int) -> Round {
+        Round(index: 1, sweep: 0, sweeps: 1, shard: shard, shards: shards, shardRows: rows, roundRows: all, rowsBefore: 0, sweepKey: RandomKey(seed: 1))
+    }
+
+    /// The state after a round's statistics over equal shards, without any step of training.
+    private static func absorbed(_ laplace: OnlineLaplace, _ rows: Rows, shards: Int = 1) throws -> OnlineLaplace.State {
+        let key = RandomKey(seed: 3), each = rows.count / shards
+        let first = round(shard: 0, of: shards, rows: each, all: rows.count)
+        let work = try laplace.begin(try laplace.initialState(key: key), round: first, key: key)
+        var moments: [OnlineLaplace.Fisher] = []
+        for shard in 0..<shards {
+            let part = rows.rows(shard * each..<(shard + 1) * each), round = round(shard: shard, of: shards, rows: each, all: rows.count)
+            if let fisher = try laplace.statistics(of: work, on: [part], round: round, key: key.folding(shard)) { moments.append(fisher) }
+        }
+        return try laplace.finish(work, round: first, moments: moments, scores: nil, key: key)
+    }
+
+    /// Λ as its products with unit vectors, over the weights of a network in the order of their names.
+    private static func dense(_ state: OnlineLaplace.State, _ family: any PrecisionFamily) throws -> [[Double]] {
+        var rows: [[Double]] = []
+        for (name, tensor) in state.precision.tensors {
+            for element in 0..<tensor.elementCount {
+                let unit = NamedTensors(
+                    try state.precision.tensors.map { other in
+                        var values = [Float](repeating: 0, count: other.tensor.elementCount)
+                        if other.name == name { values[element] = 1 }
+                        return (other.name, try Tensor(values, shape: other.tensor.shape))
+                    })
+                let coupled = try family.product(state.coupling, unit)
+                rows.append(
+                    try state.precision.tensors.flatMap { other -> [Double] in
+                        let own = try (other.tensor * (try unit.tensor(other.name))).doubles()
+                        guard coupled.contains(other.name) else { return own }
+                        return zip(own, try coupled.tensor(other.name).doubles()).map { $0 + $1 }
+                    })
+            }
+        }
+        return rows
+    }
+
+    private static func golden(_ family: String) -> JSONValue {
+        [
+            "model": ["kind": "linear", "bias": false], "likelihood": ["kind": "gaussian", "noisePrecision": 4], "family": .string(family), "fisherRows": 4,
+        ]
+    }
+
+    private static let goldenRows: @Sendable () throws -> Rows = {
+        try Rows(
+            ["inputs": TensorBytes([1, 0, 1, 1, 1, 2, 1, 3] as [Float], shape: [4, 2]), "targets": TensorBytes([1, 2, 2, 4] as [Float], shape: [4])],
+            schema: Scenario.regression, while: "testing")
+    }
+
+    @Test("the golden linear case has precision [[17, 24], [24, 57]] in the families that can hold it, for any shards",
+        arguments: ["full", "lastLayer", "lowRank"], [1, 2, 4])
+    func golden(family: String, shards: Int) throws {
+        let laplace = try Self.laplace(Self.golden(family), Scenario.regression, outputs: 1)
+        let state = try Self.absorbed(laplace, try Self.goldenRows(), shards: shards)
+        let found = try Self.dense(state, try laplace.model.precisionFamily())
+        for (row, truth) in zip(found, [[17.0, 24], [24, 57]]) { for (a, b) in zip(row, truth) { #expect(abs(a - b) < 1e-4) } }
+    }
+
+    @Test("draws have the covariance of the golden case", arguments: ["full", "lowRank"])
+    func goldenDraws(family: String) throws {
+        let laplace = try Self.laplace(Self.golden(family), Scenario.regression, outputs: 1)
+        let state = try Self.absorbed(laplace, try Self.goldenRows())
+        let draws = try #require(try laplace.model.precisionFamily().draws(state.precision, state.coupling))
+        let covariance = [[0.145038168, -0.061068702], [-0.061068702, 0.043256997]], count = 20_000
+        var sums = [[0.0, 0.0], [0.0, 0.0]]
+        for index in 0..<count {
+            let draw = try draws(RandomKey(seed: 4).folding(index)).tensor("dense.weight").doubles()
+            for i in 0..<2 { for j in 0..<2 { sums[i][j] += draw[i] * draw[j] / Double(count) } }
+        }
+        for i in 0..<2 {
+            for j in 0..<2 {
+                // Variance of a product of two Gaussians: Σᵢᵢ Σⱼⱼ + Σᵢⱼ².
+                let error = ((covariance[i][i] * covariance[j][j] + covariance[i][j] * covariance[i][j]) / Double(count)).squareRoot()
+                #expect(abs(sums[i][j] - covariance[i][j]) < 4 * error)
+            }
+        }
+    }
+
+    @Test("the information of full is that of softmax outputs in closed form")
+    func softmaxInformation() throws {
+        let laplace = try Self.laplace(["model": ["kind": "linear", "bias": false], "family": "full", "fisherRows": 6], Scenario.classes(3, [2]), outputs: 3)
+        let rows = try Scenario.blobs(1, 6), state = try Self.absorbed(laplace, rows)
+        // A linear network starts at zero, where every class has probability ⅓: F = Σ (diag p − p pᵀ) ⊗ x xᵀ.
+        let x = try #require(rows.tensors["inputs"]).doubles(), found = try Self.dense(state, try laplace.model.precisionFamily())
+        for a in 0..<6 {
+            for b in 0..<6 {
+                let share = (a / 2 == b / 2 ? 1.0 / 3 : 0) - 1.0 / 9
+                let truth = (0..<6).reduce(a == b ? 1.0 : 0) { $0 + share * x[2 * $1 + a % 2] * x[2 * $1 + b % 2] }
+                #expect(abs(found[a][b] - truth) < 1e-5 * max(1, abs(truth)))
+            }
+        }
+    }
+
+    @Test("without convolutions, channel is diagonal, bit for bit")
+    func channelOfDense() throws {
+        let diagonal = try Self.absorbed(try Self.laplace(Self.golden("diagonal"), Scenario.regression, outputs: 1), try Self.goldenRows())
+        let channel = try Self.absorbed(try Self.laplace(Self.golden("channel"), Scenario.regression, outputs: 1), try Self.goldenRows())
+        #expect(diagonal.stored.encode() == channel.stored.encode())
+    }
+
+    @Test("channel and low rank have the diagonal that independent weights have, of the same labels", arguments: ["channel", "lowRank"], [1, 2])
+    func diagonals(family: String, shards: Int) throws {
+        func state(_ family: String) throws -> (OnlineLaplace.State, any PrecisionFamily) {
+            let laplace = try Self.laplace(
+                ["model": ["kind": "conv3", "widths": [2, 2, 2]], "family": .string(family), "fisherRows": 300], Scenario.classes(2, [1, 8, 8]), outputs: 2)
+            return (try Self.absorbed(laplace, try Scenario.labelled(1, 300, classes: 2, shape: [1, 8, 8], spread: 0.7), shards: shards), try laplace.model.precisionFamily())
+        }
+        let (independent, _) = try state("diagonal"), (coupled, form) = try state(family)
+        let truth = try independent.precision.tensors.flatMap { try $0.tensor.doubles() }, found = try Self.dense(coupled, form)
+        for (index, value) in truth.enumerated() { #expect(abs(found[index][index] - value) < 1e-4 * value) }
+        // And it does couple weights, symmetrically.
+        #expect(found.indices.contains { row in found.indices.contains { $0 != row && abs(found[row][$0]) > 1 } })
+        for row in found.indices { for column in found.indices { #expect(abs(found[row][column] - found[column][row]) < 1e-3) } }
+    }
+
+    @Test("the share of C in the prior's gradient is that of ½ xᵀ C x, by finite differences", arguments: ["channel", "lowRank", "lastLayer", "full"])
+    func priorGradient(family: String) throws {
+        let laplace = try Self.laplace(
+            ["model": ["kind": "conv3", "widths": [2, 2, 2]], "family": .string(family), "fisherRows": 60], Scenario.classes(2, [1, 8, 8]), outputs: 2)
+        let state = try Self.absorbed(laplace, try Scenario.labelled(1, 60, classes: 2, shape: [1, 8, 8], spread: 0.7))
+        let form = try laplace.model.precisionFamily(), key = RandomKey(seed: 8)
+        func random(_ name: String) throws -> NamedTensors {
+            NamedTensors(try state.mean.tensors.map { ($0.name, try key.folding(name).folding($0.name).normal($0.tensor.shape)) })
+        }
+        func inner(_ a: NamedTensors, _ b: NamedTensors) throws -> Double {
+            try a.tensors.reduce(0) { sum, part in zip(try part.tensor.doubles(), try b.tensor(part.name).doubles()).reduce(sum) { $0 + $1.0 * $1.1 } }
+        }
+        func half(_ x: NamedTensors) throws -> Double { 0.5 * (try inner(try form.product(state.coupling, x), x)) }
+        let x = try random("x"), along = try random("along"), step = 0.5
+        func moved(_ by: Double) throws -> NamedTensors { try x.zip(along) { (x, d) throws(AccrueError) in try x + (try d[0] * by) } }
+        // A quadratic: central differences are exact at any step.
+        let difference = (try half(try moved(step)) - (try half(try moved(-step)))) / (2 * step)
+        let slope = try inner(try form.product(state.coupling, x), along)
+        #expect(abs(difference - slope) < 1e-3 * max(1, abs(slope)))
+        #expect(abs(slope) > 0)
+    }
+
+    @Test("eigenvectors solve, in order, with a fixed sign")
+    func eigen() throws {
+        let size = 12, noise = try RandomKey(seed: 5).normal([size, size], dtype: .f64)
+        let matrix = SymmetricMatrix(size: size, elements: try noise.matmul(try noise.transposed()).doubles())
+        let (values, vectors) = matrix.eigen()
+        #expect(values == values.sorted(by: >))
+        for (value, vector) in zip(values, vectors) {
+            for (a, b) in zip(matrix.times(vector), vector) { #expect(abs(a - value * b) < 1e-12 * values[0]) }
+            #expect((vector.max { abs($0) < abs($1) } ?? 0) > 0)
+        }
+    }
+
+    @Test("a rank out of range or without low rank, and blocks that are too large, are refused by name")
+    func refused() throws {
+        let schema = Scenario.classes(3, [2])
+        for (settings, word) in [
+            (["model": ["kind": "mlp"], "family": "lowRank", "rank": 65] as JSONValue, "rank"), (["model": ["kind": "mlp"], "rank": 4], "rank"),
+            (["model": ["kind": "mlp", "hidden": [3_000]], "family": "full"], "family"), (["model": ["kind": "mlp", "hidden": [3_000]], "family": "lastLayer"], "9003"),
+            (["model": ["kind": "mlp"], "family": "channel", "inference": "variational"], "family"),
+        ] {
+            let error = #expect(throws: AccrueError.self) { _ = try IncrementalBayes.make(settings, schema) }
+            #expect(error?.problem.contains(word) == true)
+        }
+    }
+}
