@@ -82,6 +82,15 @@ extension ClusterConnection {
         try await requester(to: endpoints.bulk, traffic: .bulk).getBlob(version.hash, timeoutMs: patience.absenceMs)
     }
 
+    /// Makes a network or posterior (safetensors bytes) the next version, once the chunks before it are learned.
+    /// - Parameter key: the same bytes under another key are meant again.
+    /// - Returns: where the log says so; `outcome(ofPosition:)` waits for the version.
+    /// - Throws: `invalidInput` for what does not fit the pipeline's model, naming the tensor.
+    public func importPosterior(_ bytes: Data, into name: String, key: String? = nil) async throws(AccrueError) -> Imported {
+        let hash = try await requester(to: endpoints.bulk, traffic: .bulk).putBlob(bytes, kind: .import, timeoutMs: patience.absenceMs)
+        return try await ask(.posteriorImport, PosteriorImport(pipeline: name, hash: hash, key: key), timeoutMs: patience.applyMs)
+    }
+
     /// A version for a file: its state, and what it is.
     /// - Throws: as `state(of:)`; `conflict` when the pipeline was made anew since the version was looked up.
     public func export(of version: PosteriorRecord) async throws(AccrueError) -> PosteriorExport {

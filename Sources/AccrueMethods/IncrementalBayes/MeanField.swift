@@ -45,6 +45,29 @@ struct MeanField: LearningMethod {
             logScale: try model.priorPrecision().map { (precision) throws(AccrueError) in try precision.log() * -0.5 })
     }
 
+    /// A posterior of this method is taken as it is; a network becomes the mean of the first prior, whose precision is its own.
+    func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
+        let first = try model.priorPrecision().map { (precision) throws(AccrueError) in try precision.log() * -0.5 }
+        if let method = WeightsFromOutside.method(of: imported) {
+            guard method == IncrementalBayes.name, imported.metadata["inference"] == "variational" else {
+                throw WeightsFromOutside.strange(method, needed: "\(IncrementalBayes.name) with inference variational")
+            }
+            return State(
+                mean: try WeightsFromOutside.weights(imported, prefix: "mean.", like: state.mean),
+                logScale: try WeightsFromOutside.weights(imported, prefix: "logScale.", like: state.logScale))
+        }
+        let own = NamedTensors(try model.likelihood.ownWeights().map { (name, _) throws(AccrueError) in (name, try state.mean.tensor(name)) })
+        return State(mean: try WeightsFromOutside.weights(imported, like: state.mean, given: own), logScale: first)
+    }
+
+    /// Weights of new classes have the first prior, N(0, 1/P₀).
+    func adapt(_ state: State, from old: Schema, key: RandomKey) throws(AccrueError) -> State {
+        let first = try model.priorPrecision()
+        return State(
+            mean: try WeightsFromOutside.appended(state.mean, try first.zeros()),
+            logScale: try WeightsFromOutside.appended(state.logScale, try first.map { (precision) throws(AccrueError) in try precision.log() * -0.5 }))
+    }
+
     func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work {
         var current = state, prior = state
         if round.isFirst {

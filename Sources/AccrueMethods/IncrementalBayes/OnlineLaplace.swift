@@ -72,6 +72,46 @@ struct OnlineLaplace: LearningMethod {
         State(mean: try model.initialWeights(key: key), precision: try model.priorPrecision(), coupling: try family.none(), memory: StreamMemory(settings))
     }
 
+    /// A posterior of this method is taken as it is; a network becomes the mean of the first prior, whose precision is its own.
+    func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
+        if let method = WeightsFromOutside.method(of: imported) {
+            guard method == IncrementalBayes.name, imported.metadata["inference"] == "laplace" else {
+                throw WeightsFromOutside.strange(method, needed: "\(IncrementalBayes.name) with inference laplace")
+            }
+            let precision = try WeightsFromOutside.weights(imported, prefix: "precision.", like: state.precision)
+            var adopted = try State(imported)
+            adopted.mean = try WeightsFromOutside.weights(imported, prefix: "mean.", like: state.mean)
+            adopted.precision = precision
+            let loaded: NetworkPosterior = try load(adopted)
+            _ = loaded.drawn(for: key)
+            return adopted
+        }
+        let own = NamedTensors(try model.likelihood.ownWeights().map { (name, _) throws(AccrueError) in (name, try state.mean.tensor(name)) })
+        return State(
+            mean: try WeightsFromOutside.weights(imported, like: state.mean, given: own), precision: try model.priorPrecision(), coupling: try family.none(),
+            memory: StreamMemory(settings))
+    }
+
+    /// Weights of new classes have the first prior, N(0, 1/P₀); what is coupled to all classes at once cannot grow.
+    func adapt(_ state: State, from old: Schema, key: RandomKey) throws(AccrueError) -> State {
+        let first = try model.priorPrecision()
+        var coupling = state.coupling
+        for (name, expected) in try family.none().tensors where try coupling.tensor(name).shape != expected.shape {
+            guard settings.family == .lowRank else {
+                throw AccrueError(
+                    .invalidInput, while: "appending classes", "family \(settings.family.rawValue) couples the weights of all classes",
+                    hint: "apply a pipeline of another name, with family diagonal, channel or lowRank")
+            }
+            let columns = try coupling.tensor(name).permuted([1, 0] + Array(2..<expected.shape.count))
+            let zeros = try expected.permuted([1, 0] + Array(2..<expected.shape.count))
+            let grown = try Tensor.concatenated([columns, try zeros.rows(columns.rowCount..<zeros.rowCount)]).permuted([1, 0] + Array(2..<expected.shape.count))
+            coupling = NamedTensors(coupling.tensors.map { ($0.name, $0.name == name ? grown : $0.tensor) })
+        }
+        return State(
+            mean: try WeightsFromOutside.appended(state.mean, try first.zeros()), precision: try WeightsFromOutside.appended(state.precision, first),
+            coupling: coupling, memory: state.memory)
+    }
+
     func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work {
         _ = try plan(round)
         let zeros = try state.mean.zeros()

@@ -117,6 +117,33 @@ public struct WeightAveraging: LearningMethod {
         return State(average: weights, statistics: NamedTensors(statistics), weights: weights, collected: 0)
     }
 
+    /// Averaged weights of this method are taken as they are; a network is where SGD goes on from, and the average until the next version.
+    public func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
+        if let method = WeightsFromOutside.method(of: imported) {
+            guard method == Self.name else { throw WeightsFromOutside.strange(method, needed: Self.name) }
+            return State(
+                average: try WeightsFromOutside.weights(imported, prefix: "average.", like: state.average),
+                statistics: try WeightsFromOutside.weights(imported, prefix: "statistics.", like: state.statistics),
+                weights: try WeightsFromOutside.weights(imported, prefix: "weights.", like: state.weights), collected: try StoredTrees.whole("collected", imported))
+        }
+        // Batch statistics stand beside the weights, as NAME.mean and NAME.variance.
+        let all = NamedTensors((state.weights.tensors + state.statistics.tensors).map { ($0.name, $0.tensor) })
+        let own = NamedTensors(try settings.likelihood.ownWeights().map { (name, _) throws(AccrueError) in (name, try state.weights.tensor(name)) })
+        let found = try WeightsFromOutside.weights(imported, like: all, given: own)
+        let weights = NamedTensors(found.tensors.filter { state.weights.contains($0.name) }.map { ($0.name, $0.tensor) })
+        return State(
+            average: weights, statistics: NamedTensors(found.tensors.filter { state.statistics.contains($0.name) }.map { ($0.name, $0.tensor) }), weights: weights,
+            collected: 0)
+    }
+
+    /// Weights of new classes are zero.
+    public func adapt(_ state: State, from old: Schema, key: RandomKey) throws(AccrueError) -> State {
+        let zeros = try initialWeights(key: key).zeros()
+        return State(
+            average: try WeightsFromOutside.appended(state.average, zeros), statistics: state.statistics,
+            weights: try WeightsFromOutside.appended(state.weights, zeros), collected: state.collected)
+    }
+
     public func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work {
         _ = try plan(round)
         return Work(average: state.average, weights: state.weights, collected: settings.window == nil ? 0 : state.collected)

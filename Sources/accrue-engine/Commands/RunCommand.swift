@@ -14,6 +14,7 @@ struct RunCommand: ParsableCommand {
     @Option(help: "Write the last version's posterior to this file (safetensors).") var out: String?
     @Option(help: "Also score every version on this many rows of the hold-out, its first.") var each: Int?
     @Option(help: "Draws with which the hold-out is scored.") var draws: Int?
+    @Option(help: "Start from this network or exported posterior (safetensors).") var start: String?
     @Flag(help: "Know the methods that others use instead, too.") var baselines = false
     @Flag(help: "One JSON line a version, and one with the figures at the end.") var json = false
 
@@ -24,7 +25,13 @@ struct RunCommand: ParsableCommand {
         let plan = try RunDeclaration(parsing: file)
         let method = try (baselines ? MethodCatalog.withBaselines : .standard).make(pipeline)
         let source = try RowSource(plan.source, schema: pipeline.schema, resolve: resolve)
-        let run = LocalRun(pipeline: pipeline, method: method, rows: source.rows, chunks: source.chunks)
+        let first = try start.map { (path) throws(AccrueError) -> Data in
+            guard let bytes = FileManager.default.contents(atPath: path) else {
+                throw AccrueError(.notFound, while: "starting from a posterior", "there is no file \(path) that can be read", hint: "check the path after --start")
+            }
+            return bytes
+        }
+        let run = LocalRun(pipeline: pipeline, method: method, rows: source.rows, chunks: source.chunks, start: first)
         let holdout = try plan.holdout.map { (holdout) throws(AccrueError) in try RowSource(holdout, schema: pipeline.schema, resolve: resolve) }
         let key = RandomKey(seed: pipeline.seed).folding("query")
         let last = try run.run { (version) throws(AccrueError) in

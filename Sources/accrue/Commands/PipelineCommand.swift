@@ -12,7 +12,7 @@ struct PipelineCommand: ParsableCommand {
     /// `accrue pipeline apply FILE`
     struct Apply: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Make a pipeline from its file, with its version 0; the same file again changes nothing.",
+            abstract: "Make a pipeline from its file, with its version 0; the same file again changes nothing, with classes appended to a target it adds them.",
             discussion: """
                 EXAMPLE
                   accrue pipeline apply pipelines/linear-golden.yaml
@@ -26,7 +26,7 @@ struct PipelineCommand: ParsableCommand {
             let declaration = try PipelineDeclaration(parsing: try PipelineFile.read(file))
             let applied = try await connection.open().apply(declaration)
             if json { return try Output.json(applied) }
-            Output.line("pipeline '\(applied.name)' is at version \(applied.version)")
+            Output.line("pipeline '\(applied.name)' is at version \(applied.version)\(applied.position.map { "; classes are appended by log entry \($0)" } ?? "")")
         }
     }
 

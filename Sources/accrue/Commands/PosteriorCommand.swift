@@ -2,11 +2,12 @@ import AccrueClient
 import AccrueCore
 import AccrueWire
 import ArgumentParser
+import Foundation
 
 /// `accrue posterior …`
 struct PosteriorCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "posterior", abstract: "The versions of a pipeline's posterior.", subcommands: [List.self, Show.self, Export.self])
+        commandName: "posterior", abstract: "The versions of a pipeline's posterior.", subcommands: [List.self, Show.self, Export.self, Import.self])
 
     /// `accrue posterior list NAME`
     struct List: AsyncParsableCommand {
@@ -83,6 +84,42 @@ struct PosteriorCommand: ParsableCommand {
             try export.write(to: out)
             if json { return try Output.json(version) }
             Output.note("version \(version.version) of pipeline '\(name)': \(export.bytes.count) bytes written to \(out)")
+        }
+    }
+
+    /// `accrue posterior import NAME --in FILE`
+    struct Import: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Make a network's weights, or an exported posterior, the next version; learning goes on from it.",
+            discussion: """
+                The file is safetensors: tensors named as the model's weights are, or what 'accrue posterior export' wrote. What was pushed before is learned
+                before; the same file again changes nothing, unless it comes with another key.
+
+                EXAMPLES
+                  accrue posterior import fashion-mnist --in pretrained.safetensors
+                  accrue posterior import fashion-mnist --in posterior-3.safetensors --key back-to-3
+                """)
+
+        @Argument(help: "The pipeline.") var name: String
+        @Option(name: .customLong("in"), help: "The file to read.") var file: String
+        @Option(help: "The same file under another key is imported again.") var key: String?
+        @Flag(help: "Print JSON.") var json = false
+        @OptionGroup var connection: ConnectOptions
+
+        func run() async throws {
+            guard let bytes = FileManager.default.contents(atPath: file) else {
+                throw AccrueError(.notFound, while: "importing into pipeline '\(name)'", "there is no file \(file) that can be read", hint: "check the path after --in")
+            }
+            let cluster = try await connection.open()
+            let imported = try await cluster.importPosterior(bytes, into: name, key: key)
+            let outcome = try await cluster.outcome(ofPosition: imported.position, in: name)
+            guard let version = outcome.version else {
+                throw AccrueError(
+                    .conflict, while: "importing into pipeline '\(name)'", "the import at position \(imported.position) is set aside: \(outcome.reason ?? "no reason is known")",
+                    hint: "see 'accrue events'")
+            }
+            if json { return try Output.json(JSONValue.object(["position": .integer(imported.position), "duplicate": .bool(imported.duplicate), "version": .integer(version)])) }
+            Output.line("the import at position \(imported.position) is version \(version)\(imported.duplicate ? "; it was there already" : "")")
         }
     }
 }

@@ -21,6 +21,7 @@ struct RunCommand: ParsableCommand {
     @Option(help: "Also score every version on this many rows of the hold-out, its first.") var each: Int?
     @Option(help: "Draws with which the hold-out is scored; else the method's own number.") var draws: Int?
     @Flag(help: .private) var baselines = false
+    @Option(help: "Start from this network or exported posterior (safetensors).") var start: String?
     @Option(help: "The folder that relative data paths start from; else $ACCRUE_DATA, else the pipeline file's folder.") var data: String?
 
     func validate() throws {
@@ -35,6 +36,7 @@ struct RunCommand: ParsableCommand {
         let folder = data ?? ProcessInfo.processInfo.environment["ACCRUE_DATA"] ?? (file as NSString).deletingLastPathComponent
         var arguments = ["run", "--data", folder.isEmpty ? "." : folder]
         if let out { arguments += ["--out", out] }
+        if let start { arguments += ["--start", start] }
         if check { arguments.append("--check") }
         if let each { arguments += ["--each", String(each)] }
         if let draws { arguments += ["--draws", String(draws)] }
