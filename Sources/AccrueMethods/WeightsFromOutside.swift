@@ -37,7 +37,12 @@ enum WeightsFromOutside {
         return NamedTensors(list)
     }
 
-    static func refusal(_ problem: String) -> AccrueError {
+    /// A bare network's weights; those of the likelihood may be left out, and are then as they were.
+    static func network(_ imported: Safetensors, like expected: NamedTensors, likelihood: Likelihood) throws(AccrueError) -> NamedTensors {
+        try weights(imported, like: expected, given: NamedTensors(try likelihood.ownWeights().map { (name, _) throws(AccrueError) in (name, try expected.tensor(name)) }))
+    }
+
+    private static func refusal(_ problem: String) -> AccrueError {
         AccrueError(.invalidInput, while: operation, problem, hint: "name and shape the tensors as 'accrue query NAME describe' lists the model's layers")
     }
 

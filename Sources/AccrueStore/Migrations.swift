@@ -28,14 +28,7 @@ enum Migrations {
                     CHECK ((kind = 'chunk') = (identity IS NOT NULL)),
                     PRIMARY KEY (incarnation, position)
                 ) STRICT, WITHOUT ROWID;
-                CREATE UNIQUE INDEX logKey ON log (incarnation, key) WHERE key IS NOT NULL AND retried IS NULL;
-                CREATE UNIQUE INDEX logContent ON log (incarnation, identity) WHERE kind = 'chunk' AND key IS NULL AND retried IS NULL;
-                CREATE UNIQUE INDEX logRetry ON log (incarnation, retried) WHERE retried IS NOT NULL;
-                CREATE TRIGGER logStays BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
-                CREATE TRIGGER logIsFixed BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
-                CREATE TRIGGER logHasNoGaps BEFORE INSERT ON log
-                WHEN NEW.position <> 1 + (SELECT coalesce(max(position), 0) FROM log WHERE incarnation = NEW.incarnation)
-                BEGIN SELECT RAISE(ABORT, 'positions follow each other'); END;
+                \(logRules)
 
                 CREATE TABLE version (
                     incarnation TEXT NOT NULL REFERENCES pipeline,
@@ -68,6 +61,18 @@ enum Migrations {
         return migrator
     }
 
+    /// What holds for the log in both of its forms: part of migrations that have run, so it never changes.
+    private static let logRules = """
+        CREATE UNIQUE INDEX logKey ON log (incarnation, key) WHERE key IS NOT NULL AND retried IS NULL;
+        CREATE UNIQUE INDEX logContent ON log (incarnation, identity) WHERE kind = 'chunk' AND key IS NULL AND retried IS NULL;
+        CREATE UNIQUE INDEX logRetry ON log (incarnation, retried) WHERE retried IS NOT NULL;
+        CREATE TRIGGER logStays BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+        CREATE TRIGGER logIsFixed BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
+        CREATE TRIGGER logHasNoGaps BEFORE INSERT ON log
+        WHEN NEW.position <> 1 + (SELECT coalesce(max(position), 0) FROM log WHERE incarnation = NEW.incarnation)
+        BEGIN SELECT RAISE(ABORT, 'positions follow each other'); END;
+        """
+
     /// The log's table anew, with more kinds of entries: SQLite cannot change a CHECK in place. The file of an import is named as a chunk's content is.
     private static let logWithImports = """
         CREATE TABLE logAnew (
@@ -85,13 +90,6 @@ enum Migrations {
         INSERT INTO logAnew SELECT incarnation, position, kind, identity, key, retried, payload FROM log;
         DROP TABLE log;
         ALTER TABLE logAnew RENAME TO log;
-        CREATE UNIQUE INDEX logKey ON log (incarnation, key) WHERE key IS NOT NULL AND retried IS NULL;
-        CREATE UNIQUE INDEX logContent ON log (incarnation, identity) WHERE kind = 'chunk' AND key IS NULL AND retried IS NULL;
-        CREATE UNIQUE INDEX logRetry ON log (incarnation, retried) WHERE retried IS NOT NULL;
-        CREATE TRIGGER logStays BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
-        CREATE TRIGGER logIsFixed BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'the log only grows'); END;
-        CREATE TRIGGER logHasNoGaps BEFORE INSERT ON log
-        WHEN NEW.position <> 1 + (SELECT coalesce(max(position), 0) FROM log WHERE incarnation = NEW.incarnation)
-        BEGIN SELECT RAISE(ABORT, 'positions follow each other'); END;
+        \(logRules)
         """
 }

@@ -56,14 +56,7 @@ extension Network {
     public func rowGradients(
         _ weights: NamedTensors, inputs: Tensor, of function: (Tensor) throws(AccrueError) -> Tensor
     ) throws(AccrueError) -> [String: RowGradient] {
-        var probe = TappedPass(weights, taps: NamedTensors(), keepsPositions: true)
-        _ = try apply(try inputs.rows(0..<1), &probe)
-        var zeros: [(String, Tensor)] = []
-        for (name, shape) in probe.outputShapes { zeros.append((name, try .zeros([inputs.rowCount] + shape.dropFirst()))) }
-        let (_, gradients, seen) = try valueAndGradient(at: NamedTensors(zeros)) { (taps) throws(AccrueError) -> (Tensor, TappedPass) in
-            var pass = TappedPass(weights, taps: taps, keepsPositions: true)
-            return (try function(try apply(inputs, &pass)), pass)
-        }
+        let (gradients, seen) = try tapped(weights, inputs: inputs, keepsPositions: true, function)
         var result: [String: RowGradient] = [:]
         for layer in affineLayers {
             guard let input = seen.inputs[layer.name] else { continue }
@@ -73,12 +66,35 @@ extension Network {
                 result[layer.weight] = .outer(slope: slope, input: input)
                 if layer.hasBias { result[layer.bias] = .each(slope) }
             case .convolution(let kernel, let padding):
-                let flat = try slope.reshaped([inputs.rowCount, layer.outputs, -1])
-                let each = try flat.matmul(try input.unfolded(kernel, padding: padding).transposed())
-                result[layer.weight] = .each(try each.reshaped([inputs.rowCount] + layer.weightShape))
-                if layer.hasBias { result[layer.bias] = .each(try flat.sum(2)) }
+                let each = try layer.eachGradient(slope, input, kernel: kernel, padding: padding)
+                result[layer.weight] = .each(each.weight)
+                if layer.hasBias { result[layer.bias] = .each(each.bias) }
             }
         }
         return result
+    }
+
+    /// One forward and backward pass over all rows: each row's gradient by every layer's own output, and what the pass saw.
+    func tapped(
+        _ weights: NamedTensors, inputs: Tensor, keepsPositions: Bool = false, _ function: (Tensor) throws(AccrueError) -> Tensor
+    ) throws(AccrueError) -> (slopes: NamedTensors, seen: TappedPass) {
+        var probe = TappedPass(weights, taps: NamedTensors(), keepsPositions: keepsPositions)
+        _ = try apply(try inputs.rows(0..<1), &probe)
+        var zeros: [(String, Tensor)] = []
+        for (name, shape) in probe.outputShapes { zeros.append((name, try .zeros([inputs.rowCount] + shape.dropFirst()))) }
+        let (_, slopes, seen) = try valueAndGradient(at: NamedTensors(zeros)) { (taps) throws(AccrueError) -> (Tensor, TappedPass) in
+            var pass = TappedPass(weights, taps: taps, keepsPositions: keepsPositions)
+            return (try function(try apply(inputs, &pass)), pass)
+        }
+        return (slopes, seen)
+    }
+}
+
+extension Layer.Affine {
+    /// Of a convolution, each row's gradient by its weight, [rows] + the weight's shape, and by its bias, [rows, outputs].
+    func eachGradient(_ slope: Tensor, _ input: Tensor, kernel: Int, padding: Int) throws(AccrueError) -> (weight: Tensor, bias: Tensor) {
+        let flat = try slope.reshaped([slope.rowCount, outputs, -1])
+        let each = try flat.matmul(try input.unfolded(kernel, padding: padding).transposed())
+        return (try each.reshaped([slope.rowCount] + weightShape), try flat.sum(2))
     }
 }

@@ -13,14 +13,7 @@ extension Network {
     public func squaredGradients(
         _ weights: NamedTensors, inputs: Tensor, loss: (Tensor) throws(AccrueError) -> Tensor
     ) throws(AccrueError) -> NamedTensors {
-        var probe = TappedPass(weights, taps: NamedTensors())
-        _ = try apply(try inputs.rows(0..<1), &probe)
-        var zeros: [(String, Tensor)] = []
-        for (name, shape) in probe.outputShapes { zeros.append((name, try .zeros([inputs.rowCount] + shape.dropFirst()))) }
-        let (_, gradients, seen) = try valueAndGradient(at: NamedTensors(zeros)) { (taps) throws(AccrueError) -> (Tensor, TappedPass) in
-            var pass = TappedPass(weights, taps: taps)
-            return (try loss(try apply(inputs, &pass)), pass)
-        }
+        let (gradients, seen) = try tapped(weights, inputs: inputs, loss)
         var result: [(String, Tensor)] = []
         for layer in affineLayers {
             guard let input = seen.inputs[layer.name] else { continue }
@@ -37,12 +30,9 @@ extension Network {
                     if layer.hasBias { result.append((layer.bias, squares.bias)) }
                     continue
                 }
-                let rows = inputs.rowCount
-                let flat = try delta.reshaped([rows, layer.outputs, -1])
-                let patches = try input.unfolded(kernel, padding: padding)
-                let each = try flat.matmul(try patches.transposed())
-                result.append((layer.weight, try each.squared().sum(0).reshaped(layer.weightShape)))
-                if layer.hasBias { result.append((layer.bias, try flat.sum(2).squared().sum(0))) }
+                let each = try layer.eachGradient(delta, input, kernel: kernel, padding: padding)
+                result.append((layer.weight, try each.weight.squared().sum(0)))
+                if layer.hasBias { result.append((layer.bias, try each.bias.squared().sum(0))) }
             }
         }
         return NamedTensors(result)

@@ -40,14 +40,11 @@ struct MeanField: LearningMethod {
     var phases: MethodPhases { MethodPhases(scores: true, statistics: false) }
 
     func initialState(key: RandomKey) throws(AccrueError) -> State {
-        State(
-            mean: try model.initialWeights(key: key),
-            logScale: try model.priorPrecision().map { (precision) throws(AccrueError) in try precision.log() * -0.5 })
+        State(mean: try model.initialWeights(key: key), logScale: try firstLogScale())
     }
 
     /// A posterior of this method is taken as it is; a network becomes the mean of the first prior, whose precision is its own.
     func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
-        let first = try model.priorPrecision().map { (precision) throws(AccrueError) in try precision.log() * -0.5 }
         if let method = WeightsFromOutside.method(of: imported) {
             guard method == IncrementalBayes.name, imported.metadata["inference"] == "variational" else {
                 throw WeightsFromOutside.strange(method, needed: "\(IncrementalBayes.name) with inference variational")
@@ -56,16 +53,18 @@ struct MeanField: LearningMethod {
                 mean: try WeightsFromOutside.weights(imported, prefix: "mean.", like: state.mean),
                 logScale: try WeightsFromOutside.weights(imported, prefix: "logScale.", like: state.logScale))
         }
-        let own = NamedTensors(try model.likelihood.ownWeights().map { (name, _) throws(AccrueError) in (name, try state.mean.tensor(name)) })
-        return State(mean: try WeightsFromOutside.weights(imported, like: state.mean, given: own), logScale: first)
+        return State(mean: try WeightsFromOutside.network(imported, like: state.mean, likelihood: model.likelihood), logScale: try firstLogScale())
     }
 
     /// Weights of new classes have the first prior, N(0, 1/P₀).
     func adapt(_ state: State, from old: Schema, key: RandomKey) throws(AccrueError) -> State {
-        let first = try model.priorPrecision()
-        return State(
-            mean: try WeightsFromOutside.appended(state.mean, try first.zeros()),
-            logScale: try WeightsFromOutside.appended(state.logScale, try first.map { (precision) throws(AccrueError) in try precision.log() * -0.5 }))
+        let first = try firstLogScale()
+        return State(mean: try WeightsFromOutside.appended(state.mean, try first.zeros()), logScale: try WeightsFromOutside.appended(state.logScale, first))
+    }
+
+    /// log σ of the first prior.
+    private func firstLogScale() throws(AccrueError) -> NamedTensors {
+        try model.priorPrecision().map { (precision) throws(AccrueError) in try precision.log() * -0.5 }
     }
 
     func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work {

@@ -78,38 +78,23 @@ struct OnlineLaplace: LearningMethod {
             guard method == IncrementalBayes.name, imported.metadata["inference"] == "laplace" else {
                 throw WeightsFromOutside.strange(method, needed: "\(IncrementalBayes.name) with inference laplace")
             }
-            let precision = try WeightsFromOutside.weights(imported, prefix: "precision.", like: state.precision)
             var adopted = try State(imported)
+            adopted.precision = try WeightsFromOutside.weights(imported, prefix: "precision.", like: state.precision)
             adopted.mean = try WeightsFromOutside.weights(imported, prefix: "mean.", like: state.mean)
-            adopted.precision = precision
-            let loaded: NetworkPosterior = try load(adopted)
-            _ = loaded.drawn(for: key)
+            _ = try posterior(adopted, scale: adopted.memory.drawScale, offsets: try offsets(adopted))
             return adopted
         }
-        let own = NamedTensors(try model.likelihood.ownWeights().map { (name, _) throws(AccrueError) in (name, try state.mean.tensor(name)) })
         return State(
-            mean: try WeightsFromOutside.weights(imported, like: state.mean, given: own), precision: try model.priorPrecision(), coupling: try family.none(),
-            memory: StreamMemory(settings))
+            mean: try WeightsFromOutside.network(imported, like: state.mean, likelihood: model.likelihood), precision: try model.priorPrecision(),
+            coupling: try family.none(), memory: StreamMemory(settings))
     }
 
     /// Weights of new classes have the first prior, N(0, 1/P₀); what is coupled to all classes at once cannot grow.
     func adapt(_ state: State, from old: Schema, key: RandomKey) throws(AccrueError) -> State {
         let first = try model.priorPrecision()
-        var coupling = state.coupling
-        for (name, expected) in try family.none().tensors where try coupling.tensor(name).shape != expected.shape {
-            guard settings.family == .lowRank else {
-                throw AccrueError(
-                    .invalidInput, while: "appending classes", "family \(settings.family.rawValue) couples the weights of all classes",
-                    hint: "apply a pipeline of another name, with family diagonal, channel or lowRank")
-            }
-            let columns = try coupling.tensor(name).permuted([1, 0] + Array(2..<expected.shape.count))
-            let zeros = try expected.permuted([1, 0] + Array(2..<expected.shape.count))
-            let grown = try Tensor.concatenated([columns, try zeros.rows(columns.rowCount..<zeros.rowCount)]).permuted([1, 0] + Array(2..<expected.shape.count))
-            coupling = NamedTensors(coupling.tensors.map { ($0.name, $0.name == name ? grown : $0.tensor) })
-        }
         return State(
             mean: try WeightsFromOutside.appended(state.mean, try first.zeros()), precision: try WeightsFromOutside.appended(state.precision, first),
-            coupling: coupling, memory: state.memory)
+            coupling: try family.appended(state.coupling), memory: state.memory)
     }
 
     func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work {
@@ -198,12 +183,13 @@ struct OnlineLaplace: LearningMethod {
     }
 
     func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? {
-        var score = try load(state).score(rows, draws: settings.scoreDraws, key: key)
+        let offsets = try offsets(state)
+        var score = try posterior(state, scale: state.memory.drawScale, offsets: offsets).score(rows, draws: settings.scoreDraws, key: key)
         guard settings.drawScale == nil else { return score }
         let few = rows.rows(0..<min(rows.count, StreamMemory.scaleRows))
         // The same standard normals at every scale: differences between scales are much surer than the densities themselves.
         score.densityByScale = try StreamMemory.scaleFactors.map { (factor) throws(AccrueError) in
-            try posterior(state, scale: state.memory.drawScale * factor).score(few, draws: StreamMemory.scaleDraws, key: key.folding("scales")).logDensity
+            try posterior(state, scale: state.memory.drawScale * factor, offsets: offsets).score(few, draws: StreamMemory.scaleDraws, key: key.folding("scales")).logDensity
         }
         return score
     }
@@ -227,21 +213,25 @@ struct OnlineLaplace: LearningMethod {
             memory: memory)
     }
 
-    func load(_ state: State) throws(AccrueError) -> NetworkPosterior { try posterior(state, scale: state.memory.drawScale) }
-
     func load(_ state: State) throws(AccrueError) -> any LoadedState {
-        let posterior: NetworkPosterior = try load(state)
-        return posterior
+        try posterior(state, scale: state.memory.drawScale, offsets: try offsets(state))
     }
 
-    private func posterior(_ state: State, scale: Double) throws(AccrueError) -> NetworkPosterior {
+    private typealias Offsets = @Sendable (RandomKey) throws(AccrueError) -> NamedTensors
+
+    /// Draws around zero at scale 1, made ready once for all scales; nil where weights are independent.
+    private func offsets(_ state: State) throws(AccrueError) -> Offsets? {
         try state.coupling.check(against: try family.none(), while: "loading a posterior")
+        return try family.draws(state.precision, state.coupling)
+    }
+
+    private func posterior(_ state: State, scale: Double, offsets: Offsets?) throws(AccrueError) -> NetworkPosterior {
         var more = state.memory.description
         if settings.family != .diagonal { more["family"] = .string(settings.family.rawValue) }
         if settings.family == .lowRank { more["rank"] = .integer(settings.rank) }
         return try model.posterior(
             mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
-            offsets: try family.draws(state.precision, state.coupling), inference: "laplace", more: more)
+            offsets: offsets, inference: "laplace", more: more)
     }
 
     private static let rowsAtOnce = 100

@@ -128,8 +128,7 @@ public struct WeightAveraging: LearningMethod {
         }
         // Batch statistics stand beside the weights, as NAME.mean and NAME.variance.
         let all = NamedTensors((state.weights.tensors + state.statistics.tensors).map { ($0.name, $0.tensor) })
-        let own = NamedTensors(try settings.likelihood.ownWeights().map { (name, _) throws(AccrueError) in (name, try state.weights.tensor(name)) })
-        let found = try WeightsFromOutside.weights(imported, like: all, given: own)
+        let found = try WeightsFromOutside.network(imported, like: all, likelihood: settings.likelihood)
         let weights = NamedTensors(found.tensors.filter { state.weights.contains($0.name) }.map { ($0.name, $0.tensor) })
         return State(
             average: weights, statistics: NamedTensors(found.tensors.filter { state.statistics.contains($0.name) }.map { ($0.name, $0.tensor) }), weights: weights,

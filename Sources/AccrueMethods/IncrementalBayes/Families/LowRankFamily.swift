@@ -50,6 +50,18 @@ struct LowRankFamily: PrecisionFamily {
         return Information(diagonal: NamedTensors(diagonal), coupling: NamedTensors(coupling))
     }
 
+    func appended(_ coupling: NamedTensors) throws(AccrueError) -> NamedTensors {
+        var list: [(String, Tensor)] = []
+        for (name, expected) in try none().tensors {
+            // [rank] + the weight's shape: outputs are the second dimension.
+            let columns = try coupling.tensor(name)
+            var more = expected.shape
+            more[1] -= columns.shape[1]
+            list.append((name, more[1] == 0 ? columns : try .concatenated([columns, try .zeros(more)], dim: 1)))
+        }
+        return NamedTensors(list)
+    }
+
     func scaled(_ coupling: NamedTensors, by factor: Double) throws(AccrueError) -> NamedTensors {
         try coupling.map { (columns) throws(AccrueError) in try columns * factor.squareRoot() }
     }

@@ -22,8 +22,21 @@ protocol PrecisionFamily: Sendable {
     func scaled(_ coupling: NamedTensors, by factor: Double) throws(AccrueError) -> NamedTensors
     /// The sum of C's, in order; `dropped` is what the form cannot hold, to be added to D.
     func sum(_ couplings: [NamedTensors]) throws(AccrueError) -> (coupling: NamedTensors, dropped: NamedTensors)
+    /// C of a network with fewer outputs as one of this network's: weights of new outputs are coupled to none. By default refused where C changes its form.
+    func appended(_ coupling: NamedTensors) throws(AccrueError) -> NamedTensors
     /// Draws of N(0, Λ⁻¹) as a function of the key; nil where weights are independent.
     func draws(_ diagonal: NamedTensors, _ coupling: NamedTensors) throws(AccrueError) -> (@Sendable (RandomKey) throws(AccrueError) -> NamedTensors)?
+}
+
+extension PrecisionFamily {
+    func appended(_ coupling: NamedTensors) throws(AccrueError) -> NamedTensors {
+        for (name, expected) in try none().tensors where try coupling.tensor(name).shape != expected.shape {
+            throw AccrueError(
+                .invalidInput, while: "appending classes", "the settings' family couples the weights of all classes",
+                hint: "apply a pipeline of another name, with family diagonal, channel or lowRank")
+        }
+        return coupling
+    }
 }
 
 /// Independent weights: C = 0. Information adds exactly over shards.
