@@ -105,4 +105,39 @@ import Testing
         #expect(last.number == 3 && last.schema == four.schema)
         #expect(try #require(last.score?.figures["accuracy"]) > 0.6)
     }
+
+    @Test("columns of a low-rank precision grow by zeros, and a family that couples all classes refuses to grow")
+    func families() throws {
+        func settings(_ family: String) -> Scenario {
+            var scenario = Scenario.networks[0]
+            if case .object(var settings) = scenario.settings {
+                settings["family"] = .string(family)
+                if family == "lowRank" { settings["rank"] = 3 }
+                scenario.settings = .object(settings)
+            }
+            return scenario
+        }
+        func grown(_ family: String) throws -> (before: Safetensors, after: Safetensors) {
+            let scenario = settings(family)
+            var four = scenario
+            four.schema = Scenario.classes(4, [2])
+            let before = try #require(try scenario.run().last), method = try four.make()
+            let after = try method.adapt(before, from: scenario.schema, key: Self.key)
+            _ = try method.load(after)
+            return (try Self.decoded(before), try Self.decoded(after))
+        }
+        let (before, after) = try grown("lowRank")
+        let old = try #require(before.tensors["coupling.dense2.weight"]), new = try #require(after.tensors["coupling.dense2.weight"])
+        #expect(old.shape == [3, 3, 16] && new.shape == [3, 4, 16])
+        let (olds, news) = (old.doubles(), new.doubles())
+        for column in 0..<3 {
+            #expect(Array(news[column * 64..<column * 64 + 48]) == Array(olds[column * 48..<column * 48 + 48]))
+            #expect(news[column * 64 + 48..<column * 64 + 64].allSatisfy { $0 == 0 })
+        }
+        #expect(before.tensors["coupling.dense1.weight"] == after.tensors["coupling.dense1.weight"])
+        for family in ["full", "lastLayer"] {
+            let error = #expect(throws: AccrueError.self) { try grown(family) }
+            #expect(error?.code == .invalidInput && error?.problem.contains("couples the weights of all classes") == true)
+        }
+    }
 }
