@@ -15,6 +15,7 @@ public struct LocalRun: Sendable {
         /// The absorbed rows scored with the version before.
         public var score: Score?
         public var reports: [FitReport]
+        public var remarks: [Remark]
         /// What its rows look like, and those of the rounds after it.
         public var schema: Schema
     }
@@ -72,7 +73,8 @@ public struct LocalRun: Sendable {
     public func run(report: (Version) throws(AccrueError) -> Void) throws(AccrueError) -> Version {
         var fold = RoundFold(pipeline: pipeline, method: try make(pipeline))
         var version = Version(
-            number: 0, state: try fold.initialState(), through: 0, absorbedChunks: 0, absorbedRows: 0, score: nil, reports: [], schema: pipeline.schema)
+            number: 0, state: try fold.initialState(), through: 0, absorbedChunks: 0, absorbedRows: 0, score: nil, reports: [], remarks: [],
+            schema: pipeline.schema)
         try report(version)
         var position = 0, isFirst = true
         while let stretch = Stretch.next(in: log, after: position, chunksPerRound: pipeline.round.chunks) {
@@ -81,7 +83,7 @@ public struct LocalRun: Sendable {
             var next = version
             next.number += 1
             next.through = stretch.through
-            (next.score, next.reports) = (nil, [])
+            (next.score, next.reports, next.remarks) = (nil, [], [])
             switch stretch.change {
             case .adopt(let imported):
                 guard let file = files[imported.file] else {
@@ -100,7 +102,7 @@ public struct LocalRun: Sendable {
                 next.state = outcome.state
                 next.absorbedChunks += stretch.chunks.count
                 next.absorbedRows += stretch.rows
-                (next.score, next.reports) = (outcome.score, outcome.reports)
+                (next.score, next.reports, next.remarks) = (outcome.score, outcome.reports, outcome.remarks)
                 isFirst = false
             }
             version = next

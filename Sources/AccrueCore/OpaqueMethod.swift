@@ -67,6 +67,20 @@ public struct FitReport: Codable, Equatable, Sendable {
     }
 }
 
+/// What a version says of its round for people, as an event; never part of a state.
+public struct Remark: Codable, Equatable, Sendable {
+    public enum Kind: String, Codable, Sendable {
+        /// Rows that were scored before they were learned are not like those before them.
+        case drift
+    }
+    public var kind: Kind
+    public var text: String
+    public init(kind: Kind, text: String) {
+        self.kind = kind
+        self.text = text
+    }
+}
+
 /// Which optional phases a method takes part in.
 public struct MethodPhases: Codable, Equatable, Sendable {
     public var scores: Bool
@@ -109,7 +123,13 @@ public protocol OpaqueMethod: Sendable {
     func score(_ state: Data, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score?
     /// - Parameter moments: one a shard, in shard order; empty for methods without statistics.
     func finish(_ work: Data, round: Round, moments: [Data], scores: Score?, key: RandomKey) throws(AccrueError) -> Data
+    /// What is to be said of a state that `finish` made; nothing by default.
+    func remarks(on state: Data) throws(AccrueError) -> [Remark]
     func load(_ state: Data) throws(AccrueError) -> any LoadedState
+}
+
+extension OpaqueMethod {
+    public func remarks(on state: Data) throws(AccrueError) -> [Remark] { [] }
 }
 
 /// A decoded state that answers queries; immutable, used from several threads.

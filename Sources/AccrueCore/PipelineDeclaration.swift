@@ -54,9 +54,9 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
         self.limits = limits
     }
 
-    /// Keys of a pipeline file; the last three are used by `accrue run` alone.
+    /// Keys of a pipeline file; the last four are used by `accrue run` alone.
     public static let keys = [
-        "name", "method", "seed", "schema", "settings", "round", "shards", "sweeps", "replicas", "retention", "limits", "source", "holdout", "expect",
+        "name", "method", "seed", "schema", "settings", "round", "shards", "sweeps", "replicas", "retention", "limits", "source", "holdout", "expect", "profiles",
     ]
 
     /// Reads a declaration (the parsed YAML or JSON of a pipeline file), refusing unknown keys and values out of range.
@@ -65,6 +65,9 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
         let operation = "reading pipeline '\(file["name"]?.string ?? "?")'"
         func refuse(_ problem: String, _ hint: String = "") -> AccrueError { AccrueError(.invalidInput, while: operation, problem, hint: hint) }
         try StrictKeys.check(file, known: Self.keys, while: operation)
+        if let profiles = file["profiles"] {
+            guard case .object = profiles else { throw refuse("'profiles' is \(profiles.canonical); it must be a mapping from names to other values", "for example profiles: {quick: {settings: {epochs: 1}}}") }
+        }
         guard let name = file["name"]?.string, Self.isName(name) else {
             throw refuse("'name' must be 1 to \(Limits.pipelineNameCharactersMax) of a-z, 0-9, '-', starting with a letter", "for example name: fashion-mnist")
         }

@@ -15,6 +15,7 @@ public struct RoundFold: Sendable {
         public var score: Score?
         /// One report a sweep and shard, in that order.
         public var reports: [FitReport]
+        public var remarks: [Remark]
     }
 
     public init(pipeline: PipelineDeclaration, method: any OpaqueMethod) {
@@ -94,6 +95,6 @@ public struct RoundFold: Sendable {
             }
         }
         let next = try method.finish(work, round: round(sweep: last), moments: moments, scores: score, key: keys.finish)
-        return Outcome(state: next, score: score, reports: reports)
+        return Outcome(state: next, score: score, reports: reports, remarks: try method.remarks(on: next))
     }
 }

@@ -51,6 +51,36 @@ struct DeclarationTests {
         #expect(mean.failure([1.05, 1.95]) == nil && mean.failure([1.2, 2]) != nil && mean.failure([1]) != nil)
     }
 
+    @Test("a profile's values stand over the file's, key by key; null takes a key away")
+    func profiles() throws {
+        let file = Self.file {
+            $0["settings"] = ["epochs": 100, "model": ["kind": "dense", "hidden": [300, 100]]]
+            $0["source"] = ["csv": "x.csv", "rowsPerChunk": 500]
+            $0["expect"] = ["accuracy": ["atLeast": 0.98], "ece": ["atMost": 0.01]]
+            $0["profiles"] = ["quick": ["settings": ["epochs": 3, "model": ["hidden": [10]]], "source": ["rows": 2_000], "expect": ["accuracy": ["atLeast": 0.9], "ece": .null]]]
+        }
+        _ = try PipelineDeclaration(parsing: file)
+        let quick = try RunProfile.applying("quick", to: file)
+        let run = try RunDeclaration(parsing: quick)
+        #expect(try PipelineDeclaration(parsing: quick).settings == ["epochs": 3, "model": ["kind": "dense", "hidden": [10]]])
+        #expect(run.source.rows == 2_000 && run.source.rowsPerChunk == 500 && run.source.origin == .csv("x.csv"))
+        #expect(run.expectations.map(\.name) == ["accuracy"] && run.expectations[0].atLeast == 0.9)
+    }
+
+    @Test("profiles that are not there or change what the pipeline is are refused")
+    func badProfiles() throws {
+        func file(_ profiles: JSONValue) -> JSONValue { Self.file { $0["profiles"] = profiles } }
+        #expect { try RunProfile.applying("quik", to: file(["quick": [:]])) } throws: {
+            let error = $0 as? AccrueError
+            return error?.code == .notFound && error?.hint.contains("quick") == true
+        }
+        #expect { try RunProfile.applying("quick", to: file([:])) } throws: { ($0 as? AccrueError)?.code == .notFound }
+        for profile: JSONValue in [["method": "Toy"], ["schema": []], ["setings": [:]], 3] {
+            #expect { try RunProfile.applying("quick", to: file(["quick": profile])) } throws: { ($0 as? AccrueError)?.code == .invalidInput }
+        }
+        #expect { try PipelineDeclaration(parsing: file(["quick"])) } throws: { ($0 as? AccrueError)?.code == .invalidInput }
+    }
+
     @Test("chunk ranges cover the asked-for rows in order", arguments: [(10, 0, 4, 3), (10, 3, 100, 4), (5, 5, 1, 1)])
     func chunkRanges(available: Int, first: Int, rows: Int, perChunk: Int) throws {
         let run = try RunDeclaration(

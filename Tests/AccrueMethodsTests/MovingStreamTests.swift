@@ -23,18 +23,19 @@ struct MovingStreamTests {
     }
 
     /// What `describe` says of each version after version 0.
-    private func learn(_ parts: [Rows], _ settings: [String: JSONValue]) throws -> [(state: Data, said: JSONValue)] {
+    private func learn(_ parts: [Rows], _ settings: [String: JSONValue]) throws -> [(state: Data, said: JSONValue, remarks: [Remark])] {
         let base: [String: JSONValue] = ["model": ["kind": "linear"], "epochs": 20, "batch": 20, "learningRate": 0.02, "fisherRows": 200]
         let pipeline = PipelineDeclaration(name: "moving", method: "IncrementalBayes", seed: 3, schema: schema, settings: .object(base.merging(settings) { $1 }), round: .init(chunks: 1))
         let method = try MethodCatalog.standard.make(pipeline)
         guard let all = Rows.joined(parts) else { return [] }
         var start = 0
         let chunks = parts.map { part in defer { start += part.count }; return start..<start + part.count }
-        var versions: [(Data, JSONValue)] = []
+        var versions: [(Data, JSONValue, [Remark])] = []
         let run = LocalRun(pipeline: pipeline, method: method, rows: all, chunks: chunks)
         _ = try run.run { (version) throws(AccrueError) in
             guard version.number > 0 else { return }
-            versions.append((version.state, try method.load(version.state).answer(QueryBytes(verb: "describe", header: [:]), key: RandomKey(seed: 1)).header))
+            let said = try method.load(version.state).answer(QueryBytes(verb: "describe", header: [:]), key: RandomKey(seed: 1)).header
+            versions.append((version.state, said, version.remarks))
         }
         return versions
     }
@@ -51,6 +52,8 @@ struct MovingStreamTests {
         let parts = try (0..<6).map { try rows(200, angle: $0 < 4 ? 0 : 3.1, seed: UInt64($0)) }
         let wide = try learn(parts, ["keepOnDrift": 0.1]), stiff = try learn(parts, [:])
         #expect(wide.map { $0.said["drift"]?["drifted"]?.bool } == [false, false, false, false, true, false])
+        #expect(wide.map { $0.remarks.map(\.kind) } == [[], [], [], [], [.drift], []])
+        #expect(wide[4].remarks[0].text.contains("0.1 of the past's precision is kept") && !stiff[4].remarks[0].text.contains("is kept"))
         // Up to the drift both are the same; after it the one that forgot is less sure of what no longer holds.
         #expect(wide[3].state == stiff[3].state && wide[4].state != stiff[4].state)
         let later = try rows(1_000, angle: 3.1, seed: 99)

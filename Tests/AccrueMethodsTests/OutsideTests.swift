@@ -135,7 +135,7 @@ import Testing
             #expect(news[column * 64 + 48..<column * 64 + 64].allSatisfy { $0 == 0 })
         }
         #expect(before.tensors["coupling.dense1.weight"] == after.tensors["coupling.dense1.weight"])
-        for family in ["full", "lastLayer"] {
+        for family in ["full", "lastLayer", "kronecker"] {
             let error = #expect(throws: AccrueError.self) { try grown(family) }
             #expect(error?.code == .invalidInput && error?.problem.contains("couples the weights of all classes") == true)
         }

@@ -69,7 +69,7 @@ struct PrecisionFamilyTests {
     }
 
     @Test("the golden linear case has precision [[17, 24], [24, 57]] in the families that can hold it, for any shards",
-        arguments: ["full", "lastLayer", "lowRank"], [1, 2, 4])
+        arguments: ["full", "lastLayer", "lowRank", "kronecker"], [1, 2, 4])
     func golden(family: String, shards: Int) throws {
         let laplace = try Self.laplace(Self.golden(family), Scenario.regression, outputs: 1)
         let state = try Self.absorbed(laplace, try Self.goldenRows(), shards: shards)
@@ -77,7 +77,7 @@ struct PrecisionFamilyTests {
         for (row, truth) in zip(found, [[17.0, 24], [24, 57]]) { for (a, b) in zip(row, truth) { #expect(abs(a - b) < 1e-4) } }
     }
 
-    @Test("draws have the covariance of the golden case", arguments: ["full", "lowRank"])
+    @Test("draws have the covariance of the golden case", arguments: ["full", "lowRank", "kronecker"])
     func goldenDraws(family: String) throws {
         let laplace = try Self.laplace(Self.golden(family), Scenario.regression, outputs: 1)
         let state = try Self.absorbed(laplace, try Self.goldenRows())
@@ -95,6 +95,94 @@ struct PrecisionFamilyTests {
                 #expect(abs(sums[i][j] - covariance[i][j]) < 4 * error)
             }
         }
+    }
+
+    @Test("Kronecker factors are those of all weights together where a layer sees one row", arguments: [3, 4])
+    func oneRow(width: Int) throws {
+        // A convolution over 3 × 3 pictures has one position, so that one row has one outer product; over 4 × 4 its factors are sums over four.
+        EngineFingerprint.beginThread()
+        let network = Network(layers: [
+            .affine(.init("first", .convolution(kernel: 3, padding: 0), inputs: 2, outputs: 3)), .relu, .flatten,
+            .affine(.init("second", .dense, inputs: 3 * (width - 2) * (width - 2), outputs: 2)),
+        ], inputShape: [2, width, width])
+        let key = RandomKey(seed: 6), weights = try network.initialWeights(key: key), input = try key.folding("input").normal([1, 2, width, width])
+        let direction = try key.folding("direction").normal([1, 2])
+        func function(_ outputs: Tensor) throws(AccrueError) -> Tensor { try (outputs * direction).sum() }
+        let factors = try network.kroneckerFactors(weights, inputs: input, of: function), rows = try network.rowGradients(weights, inputs: input, of: function)
+        for layer in network.affineLayers where layer.name == "second" || width == 3 {
+            let found = try #require(factors[layer.name])
+            let inputs = try found.inputs.doubles(), slopes = try found.slopes.doubles(), into = layer.fanIn + 1
+            let weight = try #require(rows[layer.weight]).rows().doubles(), bias = try #require(rows[layer.bias]).rows().doubles()
+            func gradient(_ output: Int, _ number: Int) -> Double { number == layer.fanIn ? bias[output] : weight[output * layer.fanIn + number] }
+            for a in 0..<layer.outputs * into {
+                for b in 0..<layer.outputs * into {
+                    let truth = gradient(a / into, a % into) * gradient(b / into, b % into)
+                    #expect(abs(slopes[a / into * layer.outputs + b / into] * inputs[a % into * into + b % into] - truth) < 1e-4)
+                }
+            }
+        }
+        guard width == 4, let found = factors["first"] else { return }
+        let pixels = try input.doubles()
+        let patches = (0..<4).map { (position: Int) -> [Double] in
+            (0..<18).map { (place: Int) -> Double in
+                let row = position / 2 + place % 9 / 3, column = position % 2 + place % 3
+                return pixels[place / 9 * 16 + row * 4 + column]
+            } + [1]
+        }
+        let inputs = try found.inputs.doubles()
+        for i in 0..<19 {
+            for j in 0..<19 {
+                let truth = patches.reduce(0) { $0 + $1[i] * $1[j] }
+                #expect(abs(inputs[i * 19 + j] - truth) < 1e-4)
+            }
+        }
+    }
+
+    @Test("rounds that are alike add to the Kronecker product of all of them, and draws have its covariance")
+    func kroneckerSums() throws {
+        let laplace = try Self.laplace(
+            ["model": ["kind": "linear"], "likelihood": ["kind": "gaussian", "noisePrecision": 2], "family": "kronecker", "prior": ["precision": 0.5], "fisherRows": 50],
+            Scenario.regression, outputs: 1)
+        let form = try laplace.model.precisionFamily()
+        let inputs = try RandomKey(seed: 2).normal([50, 2])
+        let rows = try Rows(
+            ["inputs": try inputs.bytes(), "targets": TensorBytes([Float](repeating: 0, count: 50), shape: [50])], schema: Scenario.regression, while: "testing")
+        let once = try Self.absorbed(laplace, rows)
+        let twice = try form.sum([once.coupling, once.coupling]).coupling
+        // One output: Λ = P₀ + 2 Σ x xᵀ of the inputs and the 1 beside them, for the weights and the bias together.
+        let x = try inputs.doubles(), names = ["dense.weight", "dense.bias"]
+        var truth = SymmetricMatrix(size: 3, elements: [Double](repeating: 0, count: 9))
+        for row in 0..<50 {
+            let all = [x[2 * row], x[2 * row + 1], 1]
+            for i in 0..<3 { for j in 0..<3 { truth[i, j] += 2 * 2 * all[i] * all[j] } }
+        }
+        for i in 0..<3 { truth[i, i] += 0.5 }
+        let covariance = try truth.cholesky(while: "testing").inverse, count = 20_000
+        let draws = try #require(try form.draws(once.precision, twice))
+        var sums = SymmetricMatrix(size: 3, elements: [Double](repeating: 0, count: 9))
+        for index in 0..<count {
+            let draw = try draws(RandomKey(seed: 4).folding(index)), line = try names.flatMap { try draw.tensor($0).doubles() }
+            for i in 0..<3 { for j in 0..<3 { sums[i, j] += line[i] * line[j] / Double(count) } }
+        }
+        for i in 0..<3 {
+            for j in 0..<3 {
+                let error = ((covariance[i, i] * covariance[j, j] + covariance[i, j] * covariance[i, j]) / Double(count)).squareRoot()
+                #expect(abs(sums[i, j] - covariance[i, j]) < 4 * error)
+            }
+        }
+    }
+
+    @Test("a precision that is not positive definite ends as diverged, naming the block and the pivot")
+    func notPositive() throws {
+        EngineFingerprint.beginThread()
+        let blocks = try Tensor([4, 0, 0, 1, 1, 2, 2, 1] as [Double], shape: [2, 2, 2])
+        #expect { _ = try blocks.cholesky(while: "testing") } throws: {
+            let error = $0 as? AccrueError
+            return error?.code == .diverged && error?.problem.contains("pivot 1 of block 1") == true
+        }
+        let lower = try Tensor([4, 2, 2, 5] as [Double], shape: [2, 2]).cholesky(while: "testing")
+        #expect(try lower.doubles() == [2, 0, 1, 2])
+        #expect(try lower.solvingTransposed(try Tensor([4, 2] as [Double], shape: [2, 1])).doubles() == [1.5, 1])
     }
 
     @Test("the information of full is that of softmax outputs in closed form")
@@ -134,7 +222,7 @@ struct PrecisionFamilyTests {
         for row in found.indices { for column in found.indices { #expect(abs(found[row][column] - found[column][row]) < 1e-3) } }
     }
 
-    @Test("the share of C in the prior's gradient is that of ½ xᵀ C x, by finite differences", arguments: ["channel", "lowRank", "lastLayer", "full"])
+    @Test("the share of C in the prior's gradient is that of ½ xᵀ C x, by finite differences", arguments: ["channel", "lowRank", "lastLayer", "full", "kronecker"])
     func priorGradient(family: String) throws {
         let laplace = try Self.laplace(
             ["model": ["kind": "conv3", "widths": [2, 2, 2]], "family": .string(family), "fisherRows": 60], Scenario.classes(2, [1, 8, 8]), outputs: 2)
@@ -173,7 +261,8 @@ struct PrecisionFamilyTests {
         let schema = Scenario.classes(3, [2])
         for (settings, word) in [
             (["model": ["kind": "mlp"], "family": "lowRank", "rank": 65] as JSONValue, "rank"), (["model": ["kind": "mlp"], "rank": 4], "rank"),
-            (["model": ["kind": "mlp", "hidden": [3_000]], "family": "full"], "family"), (["model": ["kind": "mlp", "hidden": [3_000]], "family": "lastLayer"], "9003"),
+            (["model": ["kind": "mlp", "hidden": [9_000]], "family": "full"], "family"), (["model": ["kind": "mlp", "hidden": [3_000]], "family": "lastLayer"], "9003"),
+            (["model": ["kind": "mlp", "hidden": [5_000]], "family": "kronecker"], "5000 out"),
             (["model": ["kind": "mlp"], "family": "channel", "inference": "variational"], "family"),
         ] {
             let error = #expect(throws: AccrueError.self) { _ = try IncrementalBayes.make(settings, schema) }

@@ -47,6 +47,9 @@ struct Scenario: Sendable, CustomStringConvertible {
             title: "IncrementalBayes, mlp, laplace, lastLayer", method: "IncrementalBayes",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "family": "lastLayer", "epochs": 8, "batch": 20, "fisherRows": 60], schema: classes(3, [2]), rows: blobs),
         Scenario(
+            title: "IncrementalBayes, mlp, laplace, kronecker", method: "IncrementalBayes",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "family": "kronecker", "epochs": 8, "batch": 20, "fisherRows": 60], schema: classes(3, [2]), rows: blobs),
+        Scenario(
             title: "IncrementalBayes, mlp, laplace, lowRank", method: "IncrementalBayes",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "family": "lowRank", "rank": 4, "epochs": 8, "batch": 20, "fisherRows": 60],
             schema: classes(3, [2]), rows: blobs),

@@ -79,7 +79,7 @@ struct ProtocolPageTests {
             LeaseTask(
                 identity: lease, declaration: declaration, base: hash, work: hash,
                 rows: [RowRange(position: 1, identity: hash, firstRow: 0, rows: 1)], parts: [.init(blob: hash, rows: 1)], score: Score()),
-            LeaseDone(worker: "w", lease: lease, blob: hash, report: FitReport(steps: 1), phases: .init(scores: true, statistics: true)),
+            LeaseDone(worker: "w", lease: lease, blob: hash, report: FitReport(steps: 1), phases: .init(scores: true, statistics: true), remarks: [Remark(kind: .drift, text: "t")]),
             LeaseFailed(worker: "w", lease: lease, kind: .method, error: AccrueError(.diverged, while: "", "", position: 1, retryAfterMs: 1)),
         ]
         for value in values {

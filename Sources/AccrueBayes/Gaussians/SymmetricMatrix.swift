@@ -72,17 +72,6 @@ public struct CholeskyFactor: Sendable {
         return x
     }
 
-    /// The solution x of Lᵀ x = z: with z standard normal, a draw of N(0, A⁻¹).
-    public func solveUpper(_ vector: [Double]) -> [Double] {
-        var x = vector
-        for row in (0..<size).reversed() {
-            let value = x[row] / lower[row * size + row]
-            x[row] = value
-            for inner in 0..<row { x[inner] -= lower[row * size + inner] * value }
-        }
-        return x
-    }
-
     /// log |A|.
     public var logDeterminant: Double { (0..<size).reduce(0) { $0 + 2 * logarithm(lower[$1 * size + $1]) } }
 

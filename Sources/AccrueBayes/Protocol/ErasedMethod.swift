@@ -47,5 +47,7 @@ public struct ErasedMethod<Method: LearningMethod>: OpaqueMethod {
         return try method.finish(try Method.Work(bytes: work), round: round, moments: decoded, scores: scores, key: key).bytes
     }
 
+    public func remarks(on state: Data) throws(AccrueError) -> [Remark] { try method.remarks(on: try Method.State(bytes: state)) }
+
     public func load(_ state: Data) throws(AccrueError) -> any LoadedState { try method.load(try Method.State(bytes: state)) }
 }

@@ -37,6 +37,8 @@ public protocol LearningMethod: Sendable {
     /// Makes the version.
     /// - Parameter moments: one a shard, in shard order; empty without a statistics pass.
     func finish(_ work: Work, round: Round, moments: [Statistics], scores: Score?, key: RandomKey) throws(AccrueError) -> State
+    /// What is to be said of a state that `finish` made, to people; nothing by default.
+    func remarks(on state: State) throws(AccrueError) -> [Remark]
     /// The state made ready for queries: what every answer needs is computed here, once.
     func load(_ state: State) throws(AccrueError) -> any LoadedState
 }
@@ -51,6 +53,7 @@ extension LearningMethod {
     }
     public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Statistics? { nil }
     public func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? { nil }
+    public func remarks(on state: State) throws(AccrueError) -> [Remark] { [] }
 }
 
 extension LearningMethod where Work == State {

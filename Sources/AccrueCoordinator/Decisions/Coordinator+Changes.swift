@@ -212,6 +212,7 @@ extension Coordinator {
 
     private mutating func published(_ version: VersionRecord, _ incarnation: String, at now: Moment) {
         guard var pipeline = pipelines[incarnation] else { return }
+        let remarks = pipeline.round?.remarks ?? []
         let dropped = pipeline.published(version)
         pipelines[incarnation] = pipeline
         cancelLeases(incarnation)
@@ -225,6 +226,7 @@ extension Coordinator {
             case nil: "absorbs \(version.absorbedChunks) chunks, \(version.absorbedRows) rows"
             }
         note("version", pipeline.name, "version \(version.version) \(text)", at: now)
+        for remark in remarks { note(remark.kind.rawValue, pipeline.name, "version \(version.version): \(remark.text)", at: now) }
         hint(.version, pipeline.name, version: version.version)
         answerAwaiting(incarnation)
     }

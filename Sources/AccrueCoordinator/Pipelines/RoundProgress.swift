@@ -43,6 +43,8 @@ struct RoundProgress: Sendable {
     private var isDone: [Bool]
     private var moments: [LeaseTask.Shard] = []
     private(set) var reports: [FitReport] = []
+    /// Of the version that the round made.
+    private(set) var remarks: [Remark] = []
     private var sweepReports: [FitReport?]
 
     /// - Parameters:
@@ -150,6 +152,7 @@ struct RoundProgress: Sendable {
             step = sweep + 1 < sweeps ? .fit(sweep: sweep + 1) : phases.statistics ? .statistics : .finish
         case .finish:
             guard let blob = done.blob else { return false }
+            remarks = done.remarks ?? []
             step = .made(blob)
         }
         return true

@@ -7,8 +7,8 @@ public import AccrueCore
 /// arXiv 1802.07329). The online Laplace recipe, its temperature and its sweeps are this project's.
 ///
 /// What is exact in its merge: `family: full` of linear-Gaussian models in closed form wholly, for any shards; precisions of `family: diagonal`; the Fisher
-/// sums of `laplace` (of `family: lowRank` their diagonals). What is not: the mean of a diagonal variational posterior over several shards after one sweep (more sweeps lead to the global optimum),
-/// and averaged weights of networks.
+/// sums of `laplace` (of `family: lowRank` their diagonals, of `kronecker` their factors). What is not: the mean of a
+/// diagonal variational posterior over several shards after one sweep (more sweeps lead to the global optimum), and averaged weights of networks.
 public enum IncrementalBayes {
     public static let name = "IncrementalBayes"
 
@@ -26,6 +26,8 @@ public enum IncrementalBayes {
         case diagonal
         /// Laplace only: full precision inside each convolution kernel; all other weights independent.
         case channel
+        /// Laplace only: a layer's weights and biases together, as the Kronecker product of what goes in and of the slopes of what comes out.
+        case kronecker
         /// Laplace only: precision D + W Wᵀ with `rank` columns over all weights.
         case lowRank
         /// Laplace only: full precision over the last layer's weights; all other weights independent.

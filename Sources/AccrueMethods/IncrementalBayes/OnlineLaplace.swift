@@ -8,7 +8,8 @@ import Foundation
 ///
 /// Shards minimise mean cross-entropy + (T/2n) Σ P (w − m)², n the round's rows; merged weights are row-weighted means (local SGD), optimiser moments
 /// travel with them. Precision: P ← P₀ + κ(P − P₀) + F/T, P = diag(D) + C in the form of the settings' family. The mean over the tail of a round's steps
-/// becomes the posterior's mean. Exact: the Fisher sums over shards (all of F, but for `lowRank`, whose sums are exact on the diagonal). Approximate:
+/// becomes the posterior's mean. Exact: the Fisher sums over shards (all of F, but for `lowRank`, whose sums are exact on the diagonal,
+/// and `kronecker`, whose factors' sums are). Approximate:
 /// averaging weights that were trained apart, and the Laplace approximation itself.
 struct OnlineLaplace: LearningMethod {
     struct State: StoredValue {
@@ -212,6 +213,8 @@ struct OnlineLaplace: LearningMethod {
             precision: try precision.map { (tensor) throws(AccrueError) in try tensor.clamped(1e-8...Self.precisionMax).cast(to: .f32) }, coupling: coupling,
             memory: memory)
     }
+
+    func remarks(on state: State) throws(AccrueError) -> [Remark] { state.memory.remarks(settings) }
 
     func load(_ state: State) throws(AccrueError) -> any LoadedState {
         try posterior(state, scale: state.memory.drawScale, offsets: try offsets(state))

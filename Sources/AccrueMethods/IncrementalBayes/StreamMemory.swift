@@ -54,6 +54,15 @@ struct StreamMemory: Sendable {
         return min(scaleRange.upperBound, max(scaleRange.lowerBound, scale * exp(place)))
     }
 
+    /// The drift that this version's round told of, if it did.
+    func remarks(_ settings: IncrementalBayes.Settings) -> [Remark] {
+        guard drifted else { return [] }
+        let kept = settings.keepOnDrift < settings.keep ? "; \(settings.keepOnDrift) of the past's precision is kept" : ""
+        let text = String(
+            format: "log predictive density fell to %.4f nats a row before learning, z-score %.1f, Page-Hinkley %.2f", drift.mean, drift.zScore, drift.pageHinkley)
+        return [Remark(kind: .drift, text: text + kept)]
+    }
+
     /// What `describe` says of it.
     var description: [String: JSONValue] {
         [

@@ -108,9 +108,12 @@ public struct LeaseDone: Codable, Equatable, Sendable {
     public var report: FitReport?
     /// In phase `initial`: which optional phases the method takes part in.
     public var phases: MethodPhases?
+    /// In phase `finish`: what is to be said of the version.
+    public var remarks: [Remark]?
 
     public init(
-        worker: String, lease: LeaseIdentity, blob: ContentHash? = nil, score: Score? = nil, report: FitReport? = nil, phases: MethodPhases? = nil
+        worker: String, lease: LeaseIdentity, blob: ContentHash? = nil, score: Score? = nil, report: FitReport? = nil, phases: MethodPhases? = nil,
+        remarks: [Remark]? = nil
     ) {
         self.worker = worker
         self.lease = lease
@@ -118,6 +121,7 @@ public struct LeaseDone: Codable, Equatable, Sendable {
         self.score = score
         self.report = report
         self.phases = phases
+        self.remarks = remarks
     }
 }
 

@@ -168,7 +168,8 @@ final class Learner: Sendable {
             kind = .environment
             var hash: ContentHash?
             if let blob = made.blob, let blobKind = made.kind { hash = try await gathering.put(blob, kind: blobKind) { running.step() } }
-            let done = LeaseDone(worker: worker, lease: task.identity, blob: hash, score: made.score, report: made.report, phases: made.phases)
+            let done = LeaseDone(
+                worker: worker, lease: task.identity, blob: hash, score: made.score, report: made.report, phases: made.phases, remarks: made.remarks)
             await say(.done, done, timeoutMs: 30_000)
         } catch {
             if running.isCancelled.load(ordering: .relaxed) { return }

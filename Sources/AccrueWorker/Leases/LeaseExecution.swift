@@ -33,6 +33,7 @@ public struct LeaseExecution: Sendable {
         public var score: Score?
         public var report: FitReport?
         public var phases: MethodPhases?
+        public var remarks: [Remark]?
     }
 
     public let method: any OpaqueMethod
@@ -105,7 +106,8 @@ public struct LeaseExecution: Sendable {
         case .finish:
             guard let work = inputs.work else { throw incomplete("the merged work") }
             let state = try method.finish(work, round: round(sweep: last, keys), moments: inputs.parts, scores: task.score, key: keys.finish)
-            return Product(blob: state, kind: .state)
+            let remarks = try method.remarks(on: state)
+            return Product(blob: state, kind: .state, remarks: remarks.isEmpty ? nil : remarks)
         }
     }
 

@@ -107,6 +107,13 @@ ct_tensor _Nullable ct_batch_norm(
 ct_tensor _Nullable ct_cross_entropy(ct_tensor logits, ct_tensor targets, int32_t reduction);
 ct_tensor _Nullable ct_binary_cross_entropy(ct_tensor logits, ct_tensor targets, int32_t reduction);
 
+// The lower Cholesky factors of symmetric matrices [..., n, n]. Where one is not positive definite: its index among them, else -1, and the failing pivot.
+ct_tensor _Nullable ct_cholesky(ct_tensor a, int64_t *_Nonnull block, int64_t *_Nonnull pivot);
+// The x of transposed(lower) x = right, [..., n, k].
+ct_tensor _Nullable ct_solve_transposed(ct_tensor lower, ct_tensor right);
+// Eigenvalues [..., n], rising, and eigenvectors [..., n, n], in columns, of symmetric matrices.
+int32_t ct_symmetric_eigen(ct_tensor a, ct_tensor _Nullable *_Nonnull values, ct_tensor _Nullable *_Nonnull vectors);
+
 // Turns the recording of gradients on or off for this thread; returns what it was.
 bool ct_set_recording(bool on);
 // A leaf whose gradient can be asked for; shares the elements.

@@ -88,6 +88,7 @@ struct RunCommand: ParsableCommand {
                     "state": .string(ContentHash(of: version.state).hex),
                 ]
             line["holdout"] = held.map { .object($0) }
+            if !version.remarks.isEmpty { line["remarks"] = try JSONValue(encoding: version.remarks) }
             print(JSONValue.object(line).canonical)
         } else {
             func list(_ title: String, _ figure: (String) -> Double?) -> String {
@@ -97,6 +98,7 @@ struct RunCommand: ParsableCommand {
             print(
                 "version \(version.number)   chunks \(version.absorbedChunks)   rows \(version.absorbedRows)"
                     + list("scored before learning") { score[$0] } + list("hold-out") { held?[$0]?.double })
+            for remark in version.remarks { print("  \(remark.kind.rawValue): \(remark.text)") }
         }
     }
 

@@ -45,7 +45,10 @@ struct PipelineCommand: ParsableCommand {
         func run() throws {
             let file = try PipelineFile.read(file)
             let pipeline = try PipelineDeclaration(parsing: file)
-            if file["source"] != nil { _ = try RunDeclaration(parsing: file) }
+            for file in try [file] + RunProfile.names(of: file).map({ try RunProfile.applying($0, to: file) }) {
+                _ = try PipelineDeclaration(parsing: file)
+                if file["source"] != nil { _ = try RunDeclaration(parsing: file) }
+            }
             if json { return try Output.json(pipeline) }
             Output.line("pipeline '\(pipeline.name)': \(pipeline.method), \(pipeline.schema.tensors.count) tensors, \(pipeline.round.chunks) chunks a round, \(pipeline.shards) shards, \(pipeline.sweeps) sweeps")
         }

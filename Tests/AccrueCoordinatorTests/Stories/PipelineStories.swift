@@ -225,6 +225,26 @@ struct PipelineStories {
         #expect(try scene.status().absorbed.chunks == 1)
     }
 
+    @Test("what the finish of a round remarks is an event once the version exists; remarks of other pieces are not")
+    func remarks() throws {
+        var (scene, incarnation) = try Self.scene(HashChain.pipeline(chunks: 1))
+        let drift = [Remark(kind: .drift, text: "it fell")]
+        try scene.push("one", incarnation)
+        for _ in 0..<2 { try scene.finish("a", remarks: drift) }
+        func events() throws -> [EventRecord] { try scene.ask(.events, EventsQuery(after: 0), as: EventListing.self).events }
+        #expect(try events().allSatisfy { $0.kind != "drift" })
+        scene.isSlow = true
+        try scene.finish("a", remarks: drift)
+        #expect(try events().allSatisfy { $0.kind != "drift" && $0.kind != "version" })
+        scene.store()
+        #expect(try events().suffix(2).map(\.kind) == ["version", "drift"])
+        #expect(try events().last?.text == "version 1: it fell")
+        scene.isSlow = false
+        try scene.push("two", incarnation)
+        for _ in 0..<3 { try scene.finish("a") }
+        #expect(try events().last?.kind == "version")
+    }
+
     // Their beginning and end.
 
     @Test("a pipeline declared again is the same; declared otherwise it is refused")

@@ -147,12 +147,13 @@ struct Scene {
     mutating func forgetSent() { sent = [] }
 
     /// The worker does its lease, with a made-up result, and asks for the next.
-    mutating func finish(_ worker: String) throws {
+    /// - Parameter remarks: what the result says to people.
+    mutating func finish(_ worker: String, remarks: [Remark]? = nil) throws {
         let task = try #require(lease(worker))
         let blob = ContentHash(of: Data("\(task.identity)".utf8))
         let done = LeaseDone(
             worker: worker, lease: task.identity, blob: blob, report: task.identity.phase == .fit ? FitReport(steps: 1) : nil,
-            phases: task.identity.phase == .initial ? MethodPhases(scores: false, statistics: false) : nil)
+            phases: task.identity.phase == .initial ? MethodPhases(scores: false, statistics: false) : nil, remarks: remarks)
         try say(.done, done, from: worker)
         try say(.ready, Ready(worker: worker), from: worker)
     }

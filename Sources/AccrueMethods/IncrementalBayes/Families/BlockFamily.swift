@@ -5,7 +5,7 @@ import AccrueTensor
 /// Full precision inside blocks of weights, independence between them and for all other weights: `channel`, `lastLayer` and `full`.
 ///
 /// C holds the blocks without their diagonals (those are in D), in F32. Its sums over rows, batches and shards are exact, as D's are. Draws solve with Cholesky
-/// factors in Float64.
+/// factors in Float64, by LAPACK.
 /// Source: "channel-factorised" Gaussians of Kochurov et al. 2018 (arXiv 1802.07329): a kernel's weights together.
 struct BlockFamily: PrecisionFamily {
     /// Tensors whose elements, one tensor after the other, are cut into blocks of equal size.
@@ -23,8 +23,8 @@ struct BlockFamily: PrecisionFamily {
     /// Whether no labels are drawn for the blocks: their information is then the generalised Gauss–Newton matrix.
     let isExact: Bool
 
-    /// Weights that one block may have: its Cholesky factor takes size³/6 multiplications a version.
-    static let sizeMax = 2_048
+    /// Weights that one block may have: C is then 256 MiB, its factor 512 MiB and size³/6 multiplications a version.
+    static let sizeMax = 8_192
 
     /// Each kernel of a convolution is a block of kernel · kernel weights; dense layers and biases are independent weights.
     static func channel(_ model: IncrementalModel) -> BlockFamily {
@@ -113,25 +113,18 @@ struct BlockFamily: PrecisionFamily {
     func draws(_ diagonal: NamedTensors, _ coupling: NamedTensors) throws(AccrueError) -> (@Sendable (RandomKey) throws(AccrueError) -> NamedTensors)? {
         guard !groups.isEmpty else { return nil }
         let deviation = try diagonal.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }
-        var factors: [[CholeskyFactor]] = []
-        for group in groups {
-            let own = try gathered(diagonal, group).doubles(), all = try coupling.tensor(group.name).doubles(), size = group.size
-            factors.append(
-                try (0..<group.blocks).map { (block) throws(AccrueError) in
-                    var matrix = SymmetricMatrix(size: size, elements: Array(all[block * size * size..<(block + 1) * size * size]))
-                    for place in 0..<size { matrix[place, place] = own[block * size + place] }
-                    return try matrix.cholesky(while: "factoring the precision of '\(group.name)', block \(block)")
-                })
+        let factors = try groups.map { (group) throws(AccrueError) -> Tensor in
+            let own = try gathered(diagonal, group).cast(to: .f64).reshaped([group.blocks, group.size, 1])
+            let unit = try Tensor(Array(0..<group.size)).oneHot(group.size).cast(to: .f64)
+            let blocks = try (try coupling.tensor(group.name).cast(to: .f64)) + (try own * unit)
+            return try blocks.cholesky(while: "factoring the precision of '\(group.name)'")
         }
-        let known = factors
         return { (key) throws(AccrueError) in
             var list: [(String, Tensor)] = []
             for (name, spread) in deviation.tensors { list.append((name, try key.folding(name).draw(mean: try spread.zerosLike(), deviation: spread))) }
-            for (group, blocks) in zip(groups, known) {
-                let z = try key.folding("blocks").folding(group.name).normal([group.elements]).doubles()
-                var line: [Double] = []
-                for (block, factor) in blocks.enumerated() { line += factor.solveUpper(Array(z[block * group.size..<(block + 1) * group.size])) }
-                list += try scattered(try Tensor(line.map(Float.init), shape: [line.count]), group)
+            for (group, lower) in zip(groups, factors) {
+                let z = try key.folding("blocks").folding(group.name).normal([group.blocks, group.size, 1]).cast(to: .f64)
+                list += try scattered(try lower.solvingTransposed(z).cast(to: .f32).reshaped([-1]), group)
             }
             return NamedTensors(list)
         }

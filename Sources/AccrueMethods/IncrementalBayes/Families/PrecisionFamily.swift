@@ -85,6 +85,7 @@ extension IncrementalModel {
         case .channel: BlockFamily.channel(self)
         case .lastLayer: try BlockFamily.lastLayer(self)
         case .full: try BlockFamily.full(self)
+        case .kronecker: try KroneckerFamily(model: self)
         case .lowRank: LowRankFamily(model: self, rank: settings.rank)
         }
     }
