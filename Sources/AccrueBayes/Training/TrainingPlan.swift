@@ -58,8 +58,8 @@ public struct TrainingLoop: Sendable {
     public struct Outcome<Chosen: Optimiser>: Sendable {
         public var weights: Chosen.Weights
         public var optimiser: Chosen
-        /// Mean of the weights that entered the average during this sweep; nil when none did.
-        public var average: Chosen.Weights?
+        /// Mean of what entered the average during this sweep, weights or what else the optimiser names; nil when nothing did.
+        public var average: Chosen.Averaged?
         public var averaged: Int
         public var report: FitReport
     }
@@ -73,7 +73,7 @@ public struct TrainingLoop: Sendable {
         gradient: (Chosen.Weights, Batch, RandomKey) throws(AccrueError) -> (value: Tensor, gradient: Chosen.Weights)
     ) throws(AccrueError) -> Outcome<Chosen> {
         var weights = start, optimiser = optimiser
-        var average: Chosen.Weights?
+        var average: Chosen.Averaged?
         var averaged = 0, taken = 0
         var epochLoss = 0.0
         for epoch in plan.epochs(of: round.sweep) {
@@ -97,11 +97,11 @@ public struct TrainingLoop: Sendable {
                 taken += 1
                 if number >= averageFrom, (number + 1 - averageFrom) % averageEvery == 0 {
                     averaged += 1
-                    let share = 1 / Double(averaged)
+                    let share = 1 / Double(averaged), now = optimiser.averaged(weights)
                     if let mean = average {
-                        average = try mean.zip(weights) { (mean, new) throws(AccrueError) in try mean.blended(with: new[0], share: share) }
+                        average = try mean.zip(now) { (mean, new) throws(AccrueError) in try mean.blended(with: new[0], share: share) }
                     } else {
-                        average = weights
+                        average = now
                     }
                 }
             }

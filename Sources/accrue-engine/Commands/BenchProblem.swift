@@ -19,7 +19,7 @@ struct BenchProblem {
         }
     }
 
-    enum Inference: String, CaseIterable, ExpressibleByArgument { case variational, laplace }
+    enum Inference: String, CaseIterable, ExpressibleByArgument { case variational, laplace, naturalGradient }
 
     let method: any OpaqueMethod
     let keys: RoundKeys
