@@ -306,7 +306,8 @@ import Testing
         ] as [([String: JSONValue], [String])] {
             let error = #expect(throws: AccrueError.self) { try IncrementalBayes.make(.object(["model": ["kind": "mlp"]].merging(settings) { $1 }), schema) }
             #expect(error?.code == .invalidInput)
-            for word in words { #expect("\(error?.problem ?? "") \(error?.hint ?? "")".contains(word), "\(settings)") }
+            let said = "\(error?.problem ?? "") \(error?.hint ?? "")"
+            for word in words { #expect(said.contains(word), "\(settings)") }
         }
     }
 }
