@@ -60,7 +60,8 @@ public enum IncrementalBayes {
         public var epochs: Int
         /// Rows of a step, over all shards; default 128.
         public var batch: Int
-        /// Rate at a round's first step: Adam's, default 0.003; of naturalGradient, the share of a Newton step, default 0.1.
+        /// Rate at a round's first step: Adam's, default 0.003; of naturalGradient, the share of a diagonal Newton step, default 0.01
+        /// (weights pull together: a whole step by each would be far too long).
         public var learningRate: Double
         /// Share of the rate that is left at a round's last step; default 0.05.
         public var finalRate: Double
@@ -114,7 +115,7 @@ public enum IncrementalBayes {
             }
             epochs = try settings.whole("epochs", default: 5, in: 1...100_000)
             batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
-            learningRate = try settings.number("learningRate", default: inference == .naturalGradient ? 0.1 : 0.003, in: 1e-9...10)
+            learningRate = try settings.number("learningRate", default: inference == .naturalGradient ? 0.01 : 0.003, in: 1e-9...10)
             finalRate = try settings.number("finalRate", default: 0.05, in: 0...1)
             temperature = try settings.number("temperature", default: 1, in: 1e-6...1e6)
             keep = try settings.number("keep", default: 1, in: 1e-6...1)
