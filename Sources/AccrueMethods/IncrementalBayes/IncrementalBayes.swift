@@ -39,11 +39,19 @@ public enum IncrementalBayes {
         case full
     }
 
+    /// What draws of the weights become for a prediction.
+    public enum Predictive: String, CaseIterable, Sendable {
+        /// The network's outputs at the drawn weights (the default).
+        case draws
+        /// Laplace only: those of the network made linear in its weights around the mean.
+        case linearised
+    }
+
     /// The `settings` of a pipeline file.
     public struct Settings: Sendable {
         public static let keys = [
             "model", "likelihood", "prior", "inference", "family", "rank", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
-            "drawScale", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
+            "drawScale", "predictive", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
             "momentum", "hessianMomentum", "initialHessian",
         ]
         public var model: ModelDeclaration
@@ -74,6 +82,8 @@ public enum IncrementalBayes {
         /// Draws use standard deviations times this; nil, `fitted` (the default of laplace): from one version to the next, the scale moves to where rows that
         /// are scored before they are learned have the highest predictive density. Default 1 for the other kinds of inference; variational has no `fitted`.
         public var drawScale: Double?
+        /// Default draws.
+        public var predictive: Predictive
         /// Draws with which rows are scored before they are learned; default 4.
         public var scoreDraws: Int
         /// Share of a round's steps, its last, whose weights are averaged into the mean; default 0.5.
@@ -124,6 +134,10 @@ public enum IncrementalBayes {
             drawScale = isFitted ? nil : try settings.number("drawScale", default: 1, in: 0...100)
             if isFitted, inference == .variational {
                 throw settings.refuse("drawScale", "is fitted, which inference variational does not have", hint: "give a number from 0 to 100")
+            }
+            predictive = try settings.choice("predictive", default: .draws)
+            if predictive != .draws, inference != .laplace {
+                throw settings.refuse("predictive", "is \(predictive.rawValue), which belongs to inference laplace", hint: "leave it out, or use inference laplace")
             }
             scoreDraws = try settings.whole("scoreDraws", default: 4, in: 1...Limits.queryDrawsMax)
             averageTail = try settings.number("averageTail", default: 0.5, in: 0...1)

@@ -75,8 +75,9 @@ struct NaturalGradient: PrecisionInference {
         let damping = try work.precision.mixed(with: try model.priorPrecision(), keep: settings.keep).map { (precision) throws(AccrueError) in
             try (precision * (1 / count)).cast(to: .f32)
         }
+        let start = HessianGaussian(mean: work.mean, hessian: try hessian(work, rows, round: round, key: key.folding("fisher")))
         let newton = OnlineNewton(
-            HessianGaussian(mean: work.mean, hessian: try hessian(work, rows, round: round, key: key.folding("fisher"))), momentum: work.momentum, steps: work.steps, prior: (work.centre, damping),
+            start, momentum: work.momentum, steps: work.steps, prior: (work.centre, damping),
             settings: OnlineNewtonSettings(beta1: settings.momentum, beta2: hessianMomentum(plan), count: count, floor: Self.floor), key: key.folding("draws"))
         let outcome = try loop.run(try newton.draw(), newton, rows: rows, round: round, key: key) { (weights, batch, _) throws(AccrueError) in
             try valueAndGradient(at: weights) { (weights) throws(AccrueError) in try model.loss(weights, batch) }
@@ -84,7 +85,8 @@ struct NaturalGradient: PrecisionInference {
         let q = outcome.optimiser.posterior
         guard try q.isFinite() else {
             throw AccrueError(
-                .diverged, while: "fitting shard \(round.shard) of version \(round.index)", "means or precisions are not finite", hint: "lower the learning rate")
+                .diverged, while: "fitting shard \(round.shard) of version \(round.index)", "means or precisions are not finite",
+                hint: "lower the learning rate")
         }
         let delta = Delta(
             mean: q.mean, hessian: q.hessian, momentum: outcome.optimiser.momentum, steps: outcome.optimiser.steps, averageMean: outcome.average?.mean,
@@ -113,7 +115,8 @@ struct NaturalGradient: PrecisionInference {
     func finish(_ work: Work, round: Round, moments: [NoStatistics], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
         let (memory, keep) = work.memory.next(Reservoir(capacity: 0), scores: scores, round: round, settings: settings)
         guard let hessian = work.averageHessian ?? work.hessian else {
-            throw AccrueError(.corrupt, while: "making a version", "the round's work says nothing of a Hessian", hint: "these bytes are of work that was not fitted")
+            throw AccrueError(
+                .corrupt, while: "making a version", "the round's work says nothing of a Hessian", hint: "these bytes are of work that was not fitted")
         }
         // Rows that tell of a drift let less of the past stay than training did; as in training, no precision falls below its floor.
         let prior = try work.precision.mixed(with: try model.priorPrecision(), keep: keep), count = count(round)

@@ -61,7 +61,8 @@ extension PrecisionInference {
         let few = rows.rows(0..<min(rows.count, StreamMemory.scaleRows))
         // The same standard normals at every scale: differences between scales are much surer than the densities themselves.
         score.densityByScale = try StreamMemory.scaleFactors.map { (factor) throws(AccrueError) in
-            try posterior(state, scale: state.memory.drawScale * factor, offsets: offsets).score(few, draws: StreamMemory.scaleDraws, key: key.folding("scales")).logDensity
+            let posterior = try posterior(state, scale: state.memory.drawScale * factor, offsets: offsets)
+            return try posterior.score(few, draws: StreamMemory.scaleDraws, key: key.folding("scales")).logDensity
         }
         return score
     }
@@ -119,10 +120,11 @@ extension PrecisionInference {
         let settings = model.settings
         var more = state.memory.description
         if settings.family != .diagonal { more["family"] = .string(settings.family.rawValue) }
+        if settings.predictive != .draws { more["predictive"] = .string(settings.predictive.rawValue) }
         if settings.family == .lowRank { more["rank"] = .integer(settings.rank) }
         return try model.posterior(
             mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
-            offsets: offsets, inference: Self.inference.rawValue, more: more)
+            offsets: offsets, linearised: settings.predictive == .linearised, inference: Self.inference.rawValue, more: more)
     }
 }
 
