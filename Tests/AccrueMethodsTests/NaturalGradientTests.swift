@@ -135,7 +135,7 @@ import Testing
         Linear(rows: Array(golden[2...]), temperature: 0.5, last: ([0.965517, 0.827586], [9, 5])),
     ])
     func optimum(_ problem: Linear) throws {
-        let steps = 8_000, gain = 1e-3
+        let steps = 5_000, gain = 1e-3
         try expect(try problem.learned(steps: steps, gain: gain), problem, problem.tolerance(steps: steps, gain: gain))
     }
 
