@@ -39,7 +39,7 @@ public struct TrainingPlan: Equatable, Sendable {
 public struct TrainingLoop: Sendable {
     public let plan: TrainingPlan
     public let schedule: Schedule
-    /// The first step of the round whose weights enter the average.
+    /// The first step of the round whose weights may enter the average.
     public let averageFrom: Int
     /// Every how many steps weights enter it.
     public let averageEvery: Int
@@ -58,7 +58,7 @@ public struct TrainingLoop: Sendable {
     public struct Outcome<Chosen: Optimiser>: Sendable {
         public var weights: Chosen.Weights
         public var optimiser: Chosen
-        /// Mean of the weights that entered the average during this sweep; nil when none did.
+        /// Mean of the weights that entered the average during this sweep; nil when none did, or they were collected.
         public var average: Chosen.Weights?
         public var averaged: Int
         public var report: FitReport
@@ -66,10 +66,12 @@ public struct TrainingLoop: Sendable {
 
     /// Trains on a shard for one sweep.
     /// - Parameters:
+    ///   - collect: given the weights of every step that would enter the average, in its place; nil: they are averaged.
     ///   - gradient: loss and gradient at the weights for a batch; the key is the step's own.
-    /// - Throws: `diverged` at the first loss that is not finite; `unavailable` when the round is stopped; what `gradient` throws.
+    /// - Throws: `diverged` at the first loss that is not finite; `unavailable` when the round is stopped; what `gradient` and `collect` throw.
     public func run<Chosen: Optimiser>(
         _ start: Chosen.Weights, _ optimiser: Chosen, rows: DesignRows, round: Round, key: RandomKey,
+        collect: ((Chosen.Weights) throws(AccrueError) -> Void)? = nil,
         gradient: (Chosen.Weights, Batch, RandomKey) throws(AccrueError) -> (value: Tensor, gradient: Chosen.Weights)
     ) throws(AccrueError) -> Outcome<Chosen> {
         var weights = start, optimiser = optimiser
@@ -98,7 +100,9 @@ public struct TrainingLoop: Sendable {
                 if number >= averageFrom, (number + 1 - averageFrom) % averageEvery == 0 {
                     averaged += 1
                     let share = 1 / Double(averaged)
-                    if let mean = average {
+                    if let collect {
+                        try collect(weights)
+                    } else if let mean = average {
                         average = try mean.zip(weights) { (mean, new) throws(AccrueError) in try mean.blended(with: new[0], share: share) }
                     } else {
                         average = weights
