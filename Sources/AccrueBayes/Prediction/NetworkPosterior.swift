@@ -13,6 +13,7 @@ public final class NetworkPosterior: LoadedState {
     private let network: Network
     private let likelihood: Likelihood
     private let source: Source
+    private let linearisation: Linearisation?
     private let description: JSONValue
     private let kept = Mutex(KeptMembers())
 
@@ -25,13 +26,15 @@ public final class NetworkPosterior: LoadedState {
 
     /// A distribution over weights.
     /// - Parameters:
+    ///   - linearisation: outputs are taken as linear around its centre; draws then go its step of their way from there.
     ///   - description: what `describe` answers.
     ///   - draw: one draw of the weights.
     public convenience init(
-        schema: Schema, design: Design, network: Network, likelihood: Likelihood, description: JSONValue,
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, linearisation: Linearisation? = nil, description: JSONValue,
         draw: @escaping @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
     ) {
-        self.init(schema: schema, design: design, network: network, likelihood: likelihood, description: description, source: .drawn(draw))
+        self.init(
+            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: linearisation, description: description, source: .drawn(draw))
     }
 
     /// A network, or an ensemble whose members count alike.
@@ -41,14 +44,18 @@ public final class NetworkPosterior: LoadedState {
     public convenience init(
         schema: Schema, design: Design, network: Network, likelihood: Likelihood, description: JSONValue, members: [NetworkMember]
     ) {
-        self.init(schema: schema, design: design, network: network, likelihood: likelihood, description: description, source: .given(members))
+        self.init(
+            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: nil, description: description, source: .given(members))
     }
 
-    private init(schema: Schema, design: Design, network: Network, likelihood: Likelihood, description: JSONValue, source: Source) {
+    private init(
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, linearisation: Linearisation?, description: JSONValue, source: Source
+    ) {
         self.schema = schema
         self.design = design
         self.network = network
         self.likelihood = likelihood
+        self.linearisation = linearisation
         self.description = description
         self.source = source
     }
@@ -150,16 +157,16 @@ public final class NetworkPosterior: LoadedState {
     /// How many members an answer is made of that asks for so many draws.
     private func used(_ draws: Int) -> Int { if case .given(let members) = source { members.count } else { draws } }
 
-    private func asked(_ draws: Int, _ key: RandomKey) throws(AccrueError) -> [PreparedMember] {
+    private func asked(_ draws: Int, _ key: RandomKey) throws(AccrueError) -> PreparedMembers {
         let members = try members(key, draws)
         kept.withLock { $0.note(draws, key) }
         return members
     }
 
-    private func members(_ key: RandomKey, _ count: Int) throws(AccrueError) -> [PreparedMember] {
+    private func members(_ key: RandomKey, _ count: Int) throws(AccrueError) -> PreparedMembers {
         let wanted = used(count)
         var members = kept.withLock { $0.members(key) }
-        if members.count >= wanted { return Array(members.prefix(wanted)) }
+        if members.count >= wanted { return PreparedMembers(draws: Array(members.prefix(wanted)), linearisation: linearisation) }
         for index in members.count..<wanted {
             let member: NetworkMember
             switch source {
@@ -169,7 +176,7 @@ public final class NetworkPosterior: LoadedState {
             members.append(try PreparedMember(member, network: network, likelihood: likelihood))
         }
         kept.withLock { $0.keep(members, key) }
-        return members
+        return PreparedMembers(draws: members, linearisation: linearisation)
     }
 }
 
