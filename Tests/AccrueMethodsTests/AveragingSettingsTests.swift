@@ -27,9 +27,9 @@ import Testing
             (["posterior": "fge", "averagingRate": 0.1], "'settings.averagingRate' belongs to posterior point, swagDiagonal, swag, not to fge"),
             (["members": 3], "'settings.members' belongs to posterior fge, not to point"),
             (["cycle": ["epochs": 2]], "'settings.cycle' belongs to posterior fge, not to point"),
-            (["posterior": "fge", "cycle": ["epochs": 3]], "'settings.cycle.epochs' is 3; the lowest rate is in a cycle's middle, so it must be even"),
+            (["posterior": "fge", "cycle": ["epochs": 3]], "'settings.cycle.epochs' is 3; the lowest rate is in a cycle's middle: it must be even"),
             (["posterior": "fge", "cycle": ["low": 0.1]], "'settings.cycle.low' is 0.1, above cycle.high, 0.05"),
-            (["posterior": "fge", "epochs": 5, "cycle": ["epochs": 6]], "'settings.cycle.epochs' is 6, but only 2.5 of the round's 5 epochs are left"),
+            (["posterior": "fge", "epochs": 5, "cycle": ["epochs": 6]], "'settings.cycle.epochs' is 6, but 2.5 of the round's 5 epochs are left"),
             (
                 ["posterior": "swag", "model": ["kind": "mlp", "batchNorm": true]],
                 "'settings.model.batchNorm' is true; each draw would need batch statistics of its own"
@@ -54,8 +54,9 @@ import Testing
             #expect(error?.code == .invalidInput)
             #expect(error?.problem == "the file is a posterior of WeightAveraging with posterior \(other); WeightAveraging with posterior \(posterior) is needed")
         }
-        let weights = try AveragingModel(settings: try .init(["model": ["kind": "mlp", "hidden": [6]]], schema: Scenario.classes(3, [2])), schema: Scenario.classes(3, [2]))
-            .initialWeights(key: RandomKey(seed: 8))
+        let schema = Scenario.classes(3, [2])
+        let model = try AveragingModel(settings: try .init(["model": ["kind": "mlp", "hidden": [6]]], schema: schema), schema: schema)
+        let weights = try model.initialWeights(key: RandomKey(seed: 8))
         let network = Safetensors(tensors: try weights.stored()).encode()
         let adopted = try own.adopt(network, into: state, key: key)
         let rows = try Scenario.blobs(2, 5)

@@ -18,7 +18,9 @@ struct GeometricEnsembleTests {
     }
 
     private static func round(_ sweep: Int = 0, sweeps: Int = 1, shard: Int = 0, shards: Int = 1, rows: Int = 120) -> Round {
-        Round(index: 1, sweep: sweep, sweeps: sweeps, shard: shard, shards: shards, shardRows: rows / shards, roundRows: rows, rowsBefore: 0, sweepKey: RandomKey(seed: 1))
+        Round(
+            index: 1, sweep: sweep, sweeps: sweeps, shard: shard, shards: shards, shardRows: rows / shards, roundRows: rows, rowsBefore: 0,
+            sweepKey: RandomKey(seed: 1))
     }
 
     @Test("cycles have the golden rates, and weights are collected when the rate has fallen to its lowest")
@@ -72,7 +74,8 @@ struct GeometricEnsembleTests {
     private static func states(_ settings: [String: JSONValue], shards: Int = 2) throws -> [GeometricEnsemble.State] {
         let common: [String: JSONValue] = ["model": ["kind": "mlp", "hidden": [6]], "epochs": 8, "batch": 20, "posterior": "fge"]
         let pipeline = PipelineDeclaration(
-            name: "fge", method: "WeightAveraging", seed: 1, schema: schema, settings: .object(common.merging(settings) { $1 }), round: .init(chunks: 1), shards: shards)
+            name: "fge", method: "WeightAveraging", seed: 1, schema: schema, settings: .object(common.merging(settings) { $1 }),
+            round: .init(chunks: 1), shards: shards)
         var states: [GeometricEnsemble.State] = []
         let run = LocalRun(pipeline: pipeline, method: try MethodCatalog.standard.make(pipeline), rows: try Scenario.blobs(1, 240), chunks: [0..<120, 120..<240])
         _ = try run.run { (version) throws(AccrueError) in states.append(try .init(bytes: version.state)) }

@@ -57,7 +57,9 @@ struct SnapshotGaussianTests {
         return (mean, (0..<3).map { i in (0..<3).map { j in products[i][j] / n - mean[i] * mean[j] } })
     }
 
-    @Test("draws have the covariance scale² · ½ (diag σ² + Dᵀ D / (K − 1)), and without columns scale² · diag σ²", arguments: [("swag", 1.0), ("swag", 0.5), ("swagDiagonal", 1.0)])
+    @Test(
+        "draws have the covariance scale² · ½ (diag σ² + Dᵀ D / (K − 1)), and without columns scale² · diag σ²",
+        arguments: [("swag", 1.0), ("swag", 0.5), ("swagDiagonal", 1.0)])
     func covariance(posterior: String, scale: Double) throws {
         let method = try Self.method(["posterior": .string(posterior), "drawScale": .number(scale)])
         let moments = try Self.moments([[0, 1, 5], [2, -1, 5.5], [4, 0, 4]], keeping: posterior == "swag" ? 2 : 0)
@@ -139,7 +141,8 @@ struct SnapshotGaussianTests {
     @Test("a window makes of what was collected before an exponential average: its mean, variance and columns stay, and count less")
     func window() throws {
         let method = try Self.method(["window": 4, "rank": 5])
-        let old = try Self.moments([[0, 0, 0], [2, 2, 2], [4, 4, 4], [2, 2, 2], [1, 1, 1], [3, 3, 3]], keeping: 5), new = try Self.moments([[8, 8, 8], [6, 6, 6]], keeping: 5)
+        let old = try Self.moments([[0, 0, 0], [2, 2, 2], [4, 4, 4], [2, 2, 2], [1, 1, 1], [3, 3, 3]], keeping: 5)
+        let new = try Self.moments([[8, 8, 8], [6, 6, 6]], keeping: 5)
         let round = Round(index: 2, sweep: 0, sweeps: 1, shards: 1, shardRows: 4, roundRows: 4, rowsBefore: 4, sweepKey: RandomKey(seed: 1))
         let work = SnapshotGaussian.State(posterior: .swag, moments: old, weights: try Self.tree([0, 0, 0]))
         let merged = try method.merge(
@@ -149,8 +152,8 @@ struct SnapshotGaussianTests {
         #expect(Self.isNear(try Self.numbers(merged.moments.mean), [4.5, 4.5, 4.5], 1e-15))
         let variance: Double = (20.0 / 6 + 2 + 25) / 4
         #expect(Self.isNear(try Self.numbers(try merged.moments.variances()), [variance, variance, variance], 1e-14))
-        let before = try old.deviations(), after = try merged.moments.deviations()
-        for (one, other) in zip(try after.prefix(3).map { try Self.numbers($0) }, try before.suffix(3).map { try Self.numbers($0) }) { #expect(Self.isNear(one, other, 1e-6)) }
+        let after = try merged.moments.deviations()
+        for (one, other) in zip(after, try old.deviations().suffix(3)) { #expect(Self.isNear(try Self.numbers(one), try Self.numbers(other), 1e-6)) }
         // What came first is 8 against a mean of (2·2 + 8)/3 then.
         #expect(Self.isNear(try Self.numbers(after[3]), [4, 4, 4], 1e-6))
         // Without a window a round begins with nothing.
@@ -205,7 +208,8 @@ struct SnapshotGaussianTests {
         for posterior in ["swag", "swagDiagonal"] {
             let method = try Self.method(["posterior": .string(posterior), "drawScale": 0])
             let moments = try Self.moments([[0, 1, 5], [2, -1, 5.5], [4, 0, 3.75]], keeping: posterior == "swag" ? 2 : 0)
-            let draw = try method.draws(.init(posterior: method.model.settings.posterior, moments: moments, weights: try Self.tree([0, 0, 0])))(RandomKey(seed: 5))
+            let state = SnapshotGaussian.State(posterior: method.model.settings.posterior, moments: moments, weights: try Self.tree([0, 0, 0]))
+            let draw = try method.draws(state)(RandomKey(seed: 5))
             #expect(try Self.numbers(draw) == Self.numbers(moments.mean))
         }
     }
@@ -215,7 +219,8 @@ struct SnapshotGaussianTests {
         let state = try Self.run(["posterior": "swag", "rank": 3, "collectEvery": 1])
         #expect(try state.doubles("shares", while: "testing") == [0.5, 0.5, 0.5])
         let settings: JSONValue = ["model": ["kind": "mlp", "hidden": [6]], "posterior": "swag", "rank": 3, "collectEvery": 1, "batch": 20]
-        let method = SnapshotGaussian(model: try AveragingModel(settings: try .init(settings, schema: Scenario.classes(3, [2])), schema: Scenario.classes(3, [2])))
+        let schema = Scenario.classes(3, [2])
+        let method = SnapshotGaussian(model: try AveragingModel(settings: try .init(settings, schema: schema), schema: schema))
         let round = Round(index: 1, sweep: 0, sweeps: 1, shard: 1, shards: 2, shardRows: 60, roundRows: 120, rowsBefore: 0, sweepKey: RandomKey(seed: 1))
         let start = try method.begin(try method.initialState(key: RandomKey(seed: 1)), round: round, key: RandomKey(seed: 1))
         let delta = try method.fit(start, to: [try Scenario.blobs(1, 60)], round: round, key: RandomKey(seed: 2)).delta

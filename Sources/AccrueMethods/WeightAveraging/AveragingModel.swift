@@ -44,7 +44,8 @@ struct AveragingModel: Sendable {
         let triangles = Schedule.triangular(high: settings.cycle.high, low: settings.cycle.low, cycle: Double(cycle))
         // Half a cycle earlier, so that weights enter after the last falling step of each cycle.
         return TrainingLoop(
-            plan: plan, schedule: .sequence(approach(settings.cycle.high), until: Double(from), then: triangles), averageFrom: from - cycle / 2, averageEvery: cycle)
+            plan: plan, schedule: .sequence(approach(settings.cycle.high), until: Double(from), then: triangles), averageFrom: from - cycle / 2,
+            averageEvery: cycle)
     }
 
     /// SGD over one sweep of a shard.

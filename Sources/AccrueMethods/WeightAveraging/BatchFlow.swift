@@ -59,7 +59,9 @@ extension AveragingModel {
     }
 
     /// Weights and statistics of a bare network in a file, where batch statistics stand beside the weights, as NAME.mean and NAME.variance.
-    func network(_ imported: Safetensors, weights: NamedTensors, statistics: NamedTensors) throws(AccrueError) -> (weights: NamedTensors, statistics: NamedTensors) {
+    func network(
+        _ imported: Safetensors, weights: NamedTensors, statistics: NamedTensors
+    ) throws(AccrueError) -> (weights: NamedTensors, statistics: NamedTensors) {
         let all = NamedTensors((weights.tensors + statistics.tensors).map { ($0.name, $0.tensor) })
         let found = try WeightsFromOutside.network(imported, like: all, likelihood: settings.likelihood).tensors
         func those(of tree: NamedTensors) -> NamedTensors { NamedTensors(found.filter { tree.contains($0.name) }.map { ($0.name, $0.tensor) }) }

@@ -48,7 +48,8 @@ struct PointAverage: LearningMethod {
             return State(
                 average: try WeightsFromOutside.weights(imported, prefix: "average.", like: state.average),
                 statistics: try WeightsFromOutside.weights(imported, prefix: "statistics.", like: state.statistics),
-                weights: try WeightsFromOutside.weights(imported, prefix: "weights.", like: state.weights), collected: try StoredTrees.whole("collected", imported))
+                weights: try WeightsFromOutside.weights(imported, prefix: "weights.", like: state.weights),
+                collected: try StoredTrees.whole("collected", imported))
         }
         let (weights, statistics) = try model.network(imported, weights: state.weights, statistics: state.statistics)
         return State(average: weights, statistics: statistics, weights: weights, collected: 0)

@@ -123,8 +123,8 @@ extension SnapshotMoments {
     /// - Throws: `corrupt` when a part is missing.
     init(_ stored: Safetensors) throws(AccrueError) {
         let operation = "reading moments of collected weights"
-        guard let count = try stored.doubles("count", shape: [], while: operation).first else { throw AccrueError(.corrupt, while: operation, "'count' is empty") }
-        self.count = count
+        // Of shape [], so there is exactly one.
+        count = try stored.doubles("count", shape: [], while: operation).reduce(0, +)
         mean = try NamedTensors(stored, prefix: "mean.")
         centredSquares = try NamedTensors(stored, prefix: "centredSquares.")
         newest = []

@@ -121,7 +121,7 @@ public enum WeightAveraging {
 
         private func checkCycle(_ section: SettingsReader) throws(AccrueError) {
             guard cycle.epochs % 2 == 0 else {
-                throw section.refuse("epochs", "is \(cycle.epochs); the lowest rate is in a cycle's middle, so it must be even", hint: "use \(cycle.epochs + 1)")
+                throw section.refuse("epochs", "is \(cycle.epochs); the lowest rate is in a cycle's middle: it must be even", hint: "use \(cycle.epochs + 1)")
             }
             guard cycle.low <= cycle.high else {
                 throw section.refuse("low", "is \(cycle.low), above cycle.high, \(cycle.high)", hint: "give a number from 0 to \(cycle.high)")
@@ -129,7 +129,8 @@ public enum WeightAveraging {
             let left = Double(epochs) * (1 - averageFrom)
             guard left + 1e-9 >= Double(cycle.epochs) / 2 else {
                 throw section.refuse(
-                    "epochs", "is \(cycle.epochs), but only \(left) of the round's \(epochs) epochs are left after averageFrom \(averageFrom): no cycle gets to its middle",
+                    "epochs",
+                    "is \(cycle.epochs), but \(left) of the round's \(epochs) epochs are left after averageFrom \(averageFrom): no cycle gets to its middle",
                     hint: "raise settings.epochs, or lower averageFrom or cycle.epochs")
             }
         }
