@@ -12,30 +12,52 @@ public final class NetworkPosterior: LoadedState {
     private let design: Design
     private let network: Network
     private let likelihood: Likelihood
-    private let isPoint: Bool
+    private let source: Source
     private let linearisation: Linearisation?
-    private let draw: @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
     private let description: JSONValue
     private let kept = Mutex(KeptMembers())
 
+    /// Where the weights of an answer come from.
+    private enum Source: Sendable {
+        case drawn(@Sendable (RandomKey) throws(AccrueError) -> NetworkMember)
+        /// All of them for every answer, whatever number of draws is asked for.
+        case given([NetworkMember])
+    }
+
+    /// A distribution over weights.
     /// - Parameters:
-    ///   - isPoint: all draws are the same weights, so one is enough.
     ///   - linearisation: outputs are taken as linear around its centre; draws then go its step of their way from there.
     ///   - description: what `describe` answers.
     ///   - draw: one draw of the weights.
-    public init(
-        schema: Schema, design: Design, network: Network, likelihood: Likelihood, isPoint: Bool = false, linearisation: Linearisation? = nil,
-        description: JSONValue,
+    public convenience init(
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, linearisation: Linearisation? = nil, description: JSONValue,
         draw: @escaping @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
+    ) {
+        self.init(
+            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: linearisation, description: description, source: .drawn(draw))
+    }
+
+    /// A network, or an ensemble whose members count alike.
+    /// - Parameters:
+    ///   - description: what `describe` answers.
+    ///   - members: at least one.
+    public convenience init(
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, description: JSONValue, members: [NetworkMember]
+    ) {
+        self.init(
+            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: nil, description: description, source: .given(members))
+    }
+
+    private init(
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, linearisation: Linearisation?, description: JSONValue, source: Source
     ) {
         self.schema = schema
         self.design = design
         self.network = network
         self.likelihood = likelihood
-        self.isPoint = isPoint
         self.linearisation = linearisation
         self.description = description
-        self.draw = draw
+        self.source = source
     }
 
     /// Draws weights for this key, once, so that no query waits for it: as many as were asked of the earlier version, and at least the standard number.
@@ -80,7 +102,7 @@ public final class NetworkPosterior: LoadedState {
     public func score(_ rows: Rows, draws: Int, key: RandomKey) throws(AccrueError) -> Score {
         let rows = try design.rows([rows])
         guard let targets = try rows.observed() else { return Score() }
-        return try Predictions(rows, network: network, likelihood: likelihood, members: try members(key, isPoint ? 1 : draws)).score(targets)
+        return try Predictions(rows, network: network, likelihood: likelihood, members: try members(key, used(draws))).score(targets)
     }
 
     // MARK: questions
@@ -98,7 +120,7 @@ public final class NetworkPosterior: LoadedState {
 
     private func read(_ query: QueryBytes) throws(AccrueError) -> Question {
         let request = try PredictQuery.read(query, schema: schema)
-        return Question(request: request, draws: isPoint ? 1 : request.draws ?? Self.drawsStandard, rows: try design.rows([request.rows]))
+        return Question(request: request, draws: used(request.draws ?? Self.drawsStandard), rows: try design.rows([request.rows]))
     }
 
     /// Questions that can share a pass: of as many draws, and few rows.
@@ -132,6 +154,9 @@ public final class NetworkPosterior: LoadedState {
 
     // MARK: draws
 
+    /// How many members an answer is made of that asks for so many draws.
+    private func used(_ draws: Int) -> Int { if case .given(let members) = source { members.count } else { draws } }
+
     private func asked(_ draws: Int, _ key: RandomKey) throws(AccrueError) -> PreparedMembers {
         let members = try members(key, draws)
         kept.withLock { $0.note(draws, key) }
@@ -139,10 +164,17 @@ public final class NetworkPosterior: LoadedState {
     }
 
     private func members(_ key: RandomKey, _ count: Int) throws(AccrueError) -> PreparedMembers {
-        let wanted = isPoint ? 1 : count
+        let wanted = used(count)
         var members = kept.withLock { $0.members(key) }
         if members.count >= wanted { return PreparedMembers(draws: Array(members.prefix(wanted)), linearisation: linearisation) }
-        for index in members.count..<wanted { members.append(try PreparedMember(try draw(key.folding(index)), network: network, likelihood: likelihood)) }
+        for index in members.count..<wanted {
+            let member: NetworkMember
+            switch source {
+            case .drawn(let draw): member = try draw(key.folding(index))
+            case .given(let all): member = all[index]
+            }
+            members.append(try PreparedMember(member, network: network, likelihood: likelihood))
+        }
         kept.withLock { $0.keep(members, key) }
         return PreparedMembers(draws: members, linearisation: linearisation)
     }
