@@ -58,24 +58,24 @@ public struct TrainingLoop: Sendable {
     public struct Outcome<Chosen: Optimiser>: Sendable {
         public var weights: Chosen.Weights
         public var optimiser: Chosen
-        /// Mean of the weights that entered the average during this sweep; nil when none did, or they were collected.
-        public var average: Chosen.Weights?
+        /// Mean of what entered the average during this sweep, weights or what else the optimiser names; nil when nothing did, or it was collected.
+        public var average: Chosen.Averaged?
         public var averaged: Int
         public var report: FitReport
     }
 
     /// Trains on a shard for one sweep.
     /// - Parameters:
-    ///   - collect: given the weights of every step that would enter the average, in its place; nil: they are averaged.
+    ///   - collect: given what would enter the average at every step, in its place; nil: it is averaged.
     ///   - gradient: loss and gradient at the weights for a batch; the key is the step's own.
     /// - Throws: `diverged` at the first loss that is not finite; `unavailable` when the round is stopped; what `gradient` and `collect` throw.
     public func run<Chosen: Optimiser>(
         _ start: Chosen.Weights, _ optimiser: Chosen, rows: DesignRows, round: Round, key: RandomKey,
-        collect: ((Chosen.Weights) throws(AccrueError) -> Void)? = nil,
+        collect: ((Chosen.Averaged) throws(AccrueError) -> Void)? = nil,
         gradient: (Chosen.Weights, Batch, RandomKey) throws(AccrueError) -> (value: Tensor, gradient: Chosen.Weights)
     ) throws(AccrueError) -> Outcome<Chosen> {
         var weights = start, optimiser = optimiser
-        var average: Chosen.Weights?
+        var average: Chosen.Averaged?
         var averaged = 0, taken = 0
         var epochLoss = 0.0
         for epoch in plan.epochs(of: round.sweep) {
@@ -99,13 +99,13 @@ public struct TrainingLoop: Sendable {
                 taken += 1
                 if number >= averageFrom, (number + 1 - averageFrom) % averageEvery == 0 {
                     averaged += 1
-                    let share = 1 / Double(averaged)
+                    let share = 1 / Double(averaged), now = optimiser.averaged(weights)
                     if let collect {
-                        try collect(weights)
+                        try collect(now)
                     } else if let mean = average {
-                        average = try mean.zip(weights) { (mean, new) throws(AccrueError) in try mean.blended(with: new[0], share: share) }
+                        average = try mean.zip(now) { (mean, new) throws(AccrueError) in try mean.blended(with: new[0], share: share) }
                     } else {
-                        average = weights
+                        average = now
                     }
                 }
             }
