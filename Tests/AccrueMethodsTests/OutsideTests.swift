@@ -72,7 +72,7 @@ import Testing
         #expect(problem(weights, ["method": "WeightAveraging"]).hasPrefix("the file is a posterior of WeightAveraging"))
     }
 
-    @Test("appended classes leave every old number as it was, and are learned", arguments: Scenario.networks.filter { $0.title.contains("softmax") || $0.title == "WeightAveraging, mlp" })
+    @Test("appended classes leave every old number as it was, and are learned", arguments: Scenario.networks.filter { $0.title.contains("softmax") || ["WeightAveraging, mlp", "VariationalDropout, mlp, ard"].contains($0.title) })
     func classes(scenario: Scenario) throws {
         var scenario = scenario
         if case .object(var settings) = scenario.settings {

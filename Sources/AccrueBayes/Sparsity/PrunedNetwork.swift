@@ -180,10 +180,12 @@ private struct Stage {
                 stages[index].absorb(constant, from: unit)
             }
         }
-        if kept.isEmpty { kept = [0] }
+        if kept.isEmpty {
+            // A layer needs one unit; what it says is in the biases already.
+            kept = [0]
+            stages[index].forget(0)
+        }
         guard kept.count < stages[index - 1].outputs else { return false }
-        // Of a unit that stays only for company, no weight counts twice.
-        if kept == [0], !into.contains(0) || !out.contains(0) { stages[index].forget(0) }
         stages[index].keepInputs(kept)
         stages[index - 1].keepOutputs(kept)
         return true
