@@ -119,10 +119,11 @@ public struct VariationalDropout: LearningMethod {
             plan: plan,
             schedule: .held(settings.learningRate, to: settings.learningRate * settings.finalRate, start: step(settings.decayFrom), steps: plan.steps),
             averageFrom: plan.steps)
+        let full = settings.warmUpRows == 0 ? 1 : min(1, Double(work.rows + round.roundRows) / Double(settings.warmUpRows))
         // Sites hold a network in place from the start; without them the penalty would kill layers before they have learned anything.
         let optimiser = SparseAdam(
             first: work.first, second: work.second, steps: work.steps, penalties: penalties, sites: work.rows > 0 ? work.sites : nil,
-            share: 1 / Double(round.roundRows), weight: work.rows > 0 ? .constant(1) : .ramp(start: step(settings.warmUpFrom), end: step(settings.warmUpTo)),
+            share: 1 / Double(round.roundRows), weight: work.rows > 0 ? .constant(full) : .ramp(to: full, start: step(settings.warmUpFrom), end: step(settings.warmUpTo)),
             logScaleRange: Self.logScaleRange)
         let outcome = try loop.run(work.current, optimiser, rows: try design.rows(shard), round: round, key: key) {
             (current, batch, stepKey) throws(AccrueError) in

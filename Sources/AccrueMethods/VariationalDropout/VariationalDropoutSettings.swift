@@ -24,7 +24,7 @@ extension VariationalDropout {
 
     /// How what a round's rows say of a weight is measured, for the rounds after it.
     public enum Curvature: String, CaseIterable, Sendable {
-        /// The Gauss–Newton matrix's diagonal at the mean, without noise (the default).
+        /// The Gauss–Newton matrix's diagonal at draws of the weights (the default).
         case gaussNewton
         /// Twice the gradient of the noisy loss by the variance: unbiased, and itself noisy.
         case noisy
@@ -47,6 +47,9 @@ extension VariationalDropout {
         /// Shares of the first round's epochs: the penalty's weight is 0 until `from`, then grows to 1 at `to`; default 0 and 0.5.
         public var warmUpFrom: Double
         public var warmUpTo: Double
+        /// Rows, over all rounds, with which the penalty's weight grows to 1: what a prior fitted to few rows has killed rarely comes back. Default 0: it is 1 after the first
+        /// round's warm-up. As many as are to come in all give every round the balance between data and penalty that all of them at once would have.
+        public var warmUpRows: Int
         /// Passes over a round's rows; default 20.
         public var epochs: Int
         /// Rows of a step, over all shards; default 100.
@@ -78,10 +81,11 @@ extension VariationalDropout {
             group = try settings.choice("group", default: .weight)
             penalty = try Self.penalty(kind, settings, group: group)
             threshold = try settings.number("threshold", default: 3, in: -20...20)
-            let warmUp = try settings.section("warmUp", known: ["from", "to"])
+            let warmUp = try settings.section("warmUp", known: ["from", "to", "rows"])
             warmUpFrom = try warmUp.number("from", default: 0, in: 0...1)
             warmUpTo = try warmUp.number("to", default: max(0.5, warmUpFrom), in: 0...1)
             guard warmUpFrom <= warmUpTo else { throw warmUp.refuse("to", "is \(warmUpTo), which is before 'from', \(warmUpFrom)", hint: "give shares of the epochs in order") }
+            warmUpRows = try warmUp.whole("rows", default: 0, in: 0...1_000_000_000)
             epochs = try settings.whole("epochs", default: 20, in: 1...100_000)
             batch = try settings.whole("batch", default: 100, in: 1...1_000_000)
             learningRate = try settings.number("learningRate", default: 0.001, in: 1e-9...10)
