@@ -5,6 +5,10 @@ public indirect enum Schedule: Equatable, Sendable {
     case constant(Double)
     /// From `from` at step 0 in a straight line to `to` at the last step, constant after it.
     case linear(from: Double, to: Double, steps: Int)
+    /// Constant for `start` steps, then in a straight line to `to` at the last step.
+    case held(_ rate: Double, to: Double, start: Int, steps: Int)
+    /// 0 for `start` steps, then in a straight line to `to` at step `end`, constant after it.
+    case ramp(to: Double, start: Int, end: Int)
     /// Half a cosine from `from` to `to` (Loshchilov & Hutter 2017, without restarts).
     case cosine(from: Double, to: Double, steps: Int)
     /// SWA's: `initial` for half of `reference` units, linear down to `averaging` at nine tenths, constant after it.
@@ -24,6 +28,12 @@ public indirect enum Schedule: Equatable, Sendable {
         case .linear(let from, let to, let steps):
             let t = min(1, step / Double(max(1, steps - 1)))
             return from + (to - from) * t
+        case .held(let rate, let to, let start, let steps):
+            let t = min(1, max(0, step - Double(start)) / Double(max(1, steps - 1 - start)))
+            return rate + (to - rate) * t
+        case .ramp(let to, let start, let end):
+            if end <= start { return step < Double(start) ? 0 : to }
+            return to * min(1, max(0, (step - Double(start)) / Double(end - start)))
         case .cosine(let from, let to, let steps):
             let t = min(1, step / Double(max(1, steps - 1)))
             return to + (from - to) * 0.5 * (1 + cos(.pi * t))
