@@ -72,6 +72,8 @@ public struct Remark: Codable, Equatable, Sendable {
     public enum Kind: String, Codable, Sendable {
         /// Rows that were scored before they were learned are not like those before them.
         case drift
+        /// A part of a model says nothing any more.
+        case collapse
     }
     public var kind: Kind
     public var text: String

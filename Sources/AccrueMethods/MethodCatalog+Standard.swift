@@ -4,6 +4,7 @@ extension MethodCatalog {
     /// All methods of this engine: one line each.
     public static let standard = MethodCatalog([
         IncrementalBayes.name: { (settings, schema) throws(AccrueError) in try IncrementalBayes.make(settings, schema) },
+        VariationalDropout.name: { (settings, schema) throws(AccrueError) in try VariationalDropout.make(settings, schema) },
         WeightAveraging.name: { (settings, schema) throws(AccrueError) in try WeightAveraging.make(settings, schema) },
     ])
 }

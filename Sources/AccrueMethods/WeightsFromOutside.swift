@@ -1,6 +1,7 @@
 import AccrueBayes
 import AccrueCore
 import AccrueTensor
+import Foundation
 
 /// Weights that come from outside a stream of data: a network in a file, and classes that are appended.
 enum WeightsFromOutside {
@@ -40,6 +41,19 @@ enum WeightsFromOutside {
     /// A bare network's weights; those of the likelihood may be left out, and are then as they were.
     static func network(_ imported: Safetensors, like expected: NamedTensors, likelihood: Likelihood) throws(AccrueError) -> NamedTensors {
         try weights(imported, like: expected, given: NamedTensors(try likelihood.ownWeights().map { (name, _) throws(AccrueError) in (name, try expected.tensor(name)) }))
+    }
+
+    /// The network that an export of another method centres on: its tensors of role `mean`, by what stands after the first dot. A bare network is its own.
+    /// - Throws: `invalidInput` when the export has none.
+    static func means(_ imported: Safetensors) throws(AccrueError) -> Safetensors {
+        guard let method = method(of: imported) else { return imported }
+        let roles = imported.metadata["roles"].flatMap { try? JSONValue(parsing: Data($0.utf8)) }
+        var network: [String: TensorBytes] = [:]
+        for (name, tensor) in imported.tensors where roles?[name]?.string == ParameterRole.mean.word {
+            network[name.split(separator: ".", maxSplits: 1).last.map(String.init) ?? name] = tensor
+        }
+        guard !network.isEmpty else { throw strange(method, needed: "a network, or a posterior that centres on one,") }
+        return Safetensors(tensors: network)
     }
 
     private static func refusal(_ problem: String) -> AccrueError {

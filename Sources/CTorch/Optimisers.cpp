@@ -90,6 +90,34 @@ int32_t ct_newton_step(const ct_newton *newton, const ct_drawn *drawn, uint64_t 
     });
 }
 
+int32_t ct_sparse_adam_step(const ct_adam *adam, const ct_sparse *sparse, ct_tensor *out) {
+    return attempt<int32_t>(-1, [&] {
+        const auto &f = *sparse;
+        const auto a = alike(
+            {f.mean, f.log_scale, f.by_mean, f.by_variance, f.mean_first, f.mean_second, f.scale_first, f.scale_second}, "mean, log scale, gradients, moments");
+        std::vector<at::Tensor> prior, sites;
+        if (f.precision != nullptr) prior = alike({f.mean, f.precision}, "mean, precision");
+        if (f.site_precision != nullptr) sites = alike({f.mean, f.site_precision, f.site_precision_mean}, "mean, sites");
+        at::Tensor made[6];
+        for (auto &tensor : made) tensor = at::empty_like(a[0]);
+        SparseStep step = {};
+        step.mean = floats(a[0]), step.logScale = floats(a[1]), step.byMean = floats(a[2]), step.byVariance = floats(a[3]);
+        if (!prior.empty()) step.precision = floats(prior[1]);
+        if (!sites.empty()) step.sitePrecision = floats(sites[1]), step.sitePrecisionMean = floats(sites[2]);
+        step.penalty = f.penalty, step.a = static_cast<float>(f.a), step.b = static_cast<float>(f.b);
+        step.share = static_cast<float>(f.share), step.weight = static_cast<float>(f.weight);
+        step.low = static_cast<float>(f.low), step.high = static_cast<float>(f.high);
+        step.meanOut = made[0].data_ptr<float>(), step.logScaleOut = made[1].data_ptr<float>();
+        for (int index = 0; index < 4; ++index) {
+            step.moments[index] = floats(a[static_cast<size_t>(4 + index)]);
+            step.momentsOut[index] = made[2 + index].data_ptr<float>();
+        }
+        kernels().sparseAdam(rates(adam), step, a[0].numel());
+        for (int index = 0; index < 6; ++index) out[index] = wrap(made[index]);
+        return 0;
+    });
+}
+
 ct_tensor ct_variance(ct_tensor logScale, double low, double high) {
     return make([&] {
         const auto a = alike({logScale}, "log scale");

@@ -110,11 +110,48 @@ struct Scenario: Sendable, CustomStringConvertible {
             settings: ["model": ["kind": "lenet5"], "inference": "variational", "epochs": 2, "batch": 20], schema: classes(2, [16, 16]),
             rows: { try labelled($0, min($1, 80), classes: 2, shape: [16, 16], spread: 0.7) }),
         Scenario(
+            title: "VariationalDropout, mlp, ard", method: "VariationalDropout",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 12, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "VariationalDropout, mlp, hierarchical, groups, learned noise", method: "VariationalDropout",
+            settings: [
+                "model": ["kind": "mlp", "hidden": [16]], "penalty": "hierarchical", "gamma": ["shape": 0.25, "rate": 1e-6, "estimator": "modeOfLogPrecision"],
+                "group": "output", "epochs": 20, "batch": 20, "learningRate": 0.01, "keep": 0.9,
+            ], schema: regression, rows: regressionRows),
+        Scenario(
+            title: "VariationalDropout, linear, closed form", method: "VariationalDropout",
+            settings: ["model": ["kind": "linear"], "likelihood": ["kind": "gaussian", "noisePrecision": 4], "epochs": 10, "batch": 20, "learningRate": 0.05],
+            schema: regression, rows: regressionRows),
+        Scenario(
+            title: "VariationalDropout, conv3, log-uniform, noisy curvature", method: "VariationalDropout",
+            settings: [
+                "model": ["kind": "conv3", "widths": [4, 4, 4]], "penalty": "variationalDropout", "curvature": "noisy", "epochs": 6, "batch": 20, "learningRate": 0.01,
+            ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
             title: "WeightAveraging, mlp", method: "WeightAveraging",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 8, "batch": 20, "collectEvery": 4, "window": 30], schema: classes(3, [2]), rows: blobs),
         Scenario(
             title: "WeightAveraging, conv3 with batch norm", method: "WeightAveraging",
             settings: ["model": ["kind": "conv3", "widths": [4, 4, 4], "batchNorm": true], "epochs": 6, "batch": 20, "collectEvery": 2], schema: classes(2, [1, 8, 8]),
+            rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
+            title: "WeightAveraging, mlp, swagDiagonal", method: "WeightAveraging",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "posterior": "swagDiagonal", "epochs": 8, "batch": 20, "collectEvery": 4], schema: classes(3, [2]),
+            rows: blobs),
+        Scenario(
+            title: "WeightAveraging, mlp, swag", method: "WeightAveraging",
+            settings: [
+                "model": ["kind": "mlp", "hidden": [16]], "posterior": "swag", "rank": 6, "epochs": 8, "batch": 20, "collectEvery": 4, "window": 30, "drawScale": 0.7,
+            ], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "WeightAveraging, linear, swag, learned noise", method: "WeightAveraging",
+            settings: ["model": ["kind": "linear"], "posterior": "swag", "epochs": 10, "batch": 20], schema: regression, rows: regressionRows),
+        Scenario(
+            title: "WeightAveraging, mlp, fge", method: "WeightAveraging",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "posterior": "fge", "members": 3, "epochs": 8, "batch": 20], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "WeightAveraging, conv3 with batch norm, fge", method: "WeightAveraging",
+            settings: ["model": ["kind": "conv3", "widths": [4, 4, 4], "batchNorm": true], "posterior": "fge", "epochs": 6, "batch": 20], schema: classes(2, [1, 8, 8]),
             rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
         Scenario(
             title: "WeightAveraging, linear, learned noise", method: "WeightAveraging",

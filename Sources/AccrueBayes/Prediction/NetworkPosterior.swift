@@ -2,53 +2,87 @@ public import AccrueCore
 import AccrueTensor
 import Synchronization
 
-/// A posterior over a network's weights that is ready for queries: `predict` and `describe`.
+/// A posterior over a network's weights that is ready for queries: `predict`, `describe`, and a method's further verbs.
 ///
 /// Draw i of a key is always the same weights; those of the key that is asked most are kept.
 public final class NetworkPosterior: LoadedState {
     public static let drawsStandard = 16
+    /// Answers one question.
+    public typealias Verb = @Sendable (QueryBytes, RandomKey) throws(AccrueError) -> QueryBytes
 
     private let schema: Schema
     private let design: Design
     private let network: Network
     private let likelihood: Likelihood
-    private let isPoint: Bool
+    private let source: Source
     private let linearisation: Linearisation?
-    private let draw: @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
     private let description: JSONValue
+    private let centre: NetworkMember?
+    private let verbs: [String: Verb]
     private let kept = Mutex(KeptMembers())
 
+    /// Where the weights of an answer come from.
+    private enum Source: Sendable {
+        case drawn(@Sendable (RandomKey) throws(AccrueError) -> NetworkMember)
+        /// All of them for every answer, whatever number of draws is asked for.
+        case given([NetworkMember])
+    }
+
+    /// A distribution over weights.
     /// - Parameters:
-    ///   - isPoint: all draws are the same weights, so one is enough.
     ///   - linearisation: outputs are taken as linear around its centre; draws then go its step of their way from there.
     ///   - description: what `describe` answers.
+    ///   - centre: the weights that answer when no number of draws is asked for; nil: the standard number of draws.
+    ///   - verbs: what else is answered.
     ///   - draw: one draw of the weights.
-    public init(
-        schema: Schema, design: Design, network: Network, likelihood: Likelihood, isPoint: Bool = false, linearisation: Linearisation? = nil,
-        description: JSONValue,
+    public convenience init(
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, linearisation: Linearisation? = nil, description: JSONValue,
+        centre: NetworkMember? = nil, verbs: [String: Verb] = [:],
         draw: @escaping @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
+    ) {
+        self.init(
+            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: linearisation, description: description, centre: centre,
+            verbs: verbs, source: .drawn(draw))
+    }
+
+    /// A network, or an ensemble whose members count alike.
+    /// - Parameters:
+    ///   - description: what `describe` answers.
+    ///   - members: at least one.
+    public convenience init(
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, description: JSONValue, members: [NetworkMember]
+    ) {
+        self.init(
+            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: nil, description: description, centre: nil, verbs: [:],
+            source: .given(members))
+    }
+
+    private init(
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, linearisation: Linearisation?, description: JSONValue,
+        centre: NetworkMember?, verbs: [String: Verb], source: Source
     ) {
         self.schema = schema
         self.design = design
         self.network = network
         self.likelihood = likelihood
-        self.isPoint = isPoint
         self.linearisation = linearisation
         self.description = description
-        self.draw = draw
+        self.centre = centre
+        self.verbs = verbs
+        self.source = source
     }
 
     /// Draws weights for this key, once, so that no query waits for it: as many as were asked of the earlier version, and at least the standard number.
     public func prepare(for key: RandomKey, following earlier: (any LoadedState)?) throws(AccrueError) {
         kept.withLock { $0.prepare(for: key) }
         let asked = (earlier as? NetworkPosterior)?.kept.withLock { $0.asked } ?? 0
-        _ = try members(key, max(Self.drawsStandard, asked))
+        _ = try members(key, centre == nil ? max(Self.drawsStandard, asked) : asked)
     }
 
     /// How many draws for a key need not be made any more.
     public func drawn(for key: RandomKey) -> Int { kept.withLock { $0.members(key).count } }
 
-    /// Answers `predict` and `describe`.
+    /// Answers `predict`, `describe` and the further verbs.
     /// - Throws: `notFound` for other verbs; `invalidInput`, `limitExceeded` and `diverged` as `PredictQuery` and `Predictions` say.
     public func answer(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {
         switch query.verb {
@@ -57,7 +91,9 @@ public final class NetworkPosterior: LoadedState {
             let question = try read(query)
             let predictions = try Predictions(question.rows, network: network, likelihood: likelihood, members: try asked(question.draws, key))
             return try question.answer(predictions)
-        default: throw PredictQuery.unknown(query.verb, known: ["describe", PredictQuery.verb])
+        default:
+            guard let verb = verbs[query.verb] else { throw PredictQuery.unknown(query.verb, known: (["describe", PredictQuery.verb] + verbs.keys).sorted()) }
+            return try verb(query, key)
         }
     }
 
@@ -77,10 +113,11 @@ public final class NetworkPosterior: LoadedState {
     }
 
     /// Scores rows with their targets.
-    public func score(_ rows: Rows, draws: Int, key: RandomKey) throws(AccrueError) -> Score {
+    /// - Parameter draws: nil: as a question that names none.
+    public func score(_ rows: Rows, draws: Int?, key: RandomKey) throws(AccrueError) -> Score {
         let rows = try design.rows([rows])
         guard let targets = try rows.observed() else { return Score() }
-        return try Predictions(rows, network: network, likelihood: likelihood, members: try members(key, isPoint ? 1 : draws)).score(targets)
+        return try Predictions(rows, network: network, likelihood: likelihood, members: try members(key, standard(draws))).score(targets)
     }
 
     // MARK: questions
@@ -88,18 +125,22 @@ public final class NetworkPosterior: LoadedState {
     /// A question that was understood.
     private struct Question {
         let request: PredictQuery.Request
+        /// 0: the centre.
         let draws: Int
         let rows: DesignRows
 
         func answer(_ predictions: Predictions) throws(AccrueError) -> QueryBytes {
-            PredictQuery.answer(predictions, request: request, draws: draws, targets: request.hasTargets ? try rows.observed() : nil)
+            // The centre is a point estimate.
+            PredictQuery.answer(predictions, request: request, draws: max(1, draws), targets: request.hasTargets ? try rows.observed() : nil)
         }
     }
 
     private func read(_ query: QueryBytes) throws(AccrueError) -> Question {
         let request = try PredictQuery.read(query, schema: schema)
-        return Question(request: request, draws: isPoint ? 1 : request.draws ?? Self.drawsStandard, rows: try design.rows([request.rows]))
+        return Question(request: request, draws: standard(request.draws), rows: try design.rows([request.rows]))
     }
+
+    private func standard(_ draws: Int?) -> Int { used(draws ?? (centre == nil ? Self.drawsStandard : 0)) }
 
     /// Questions that can share a pass: of as many draws, and few rows.
     private func groups(_ queries: [QueryBytes]) -> [[(index: Int, question: Question)]] {
@@ -132,17 +173,32 @@ public final class NetworkPosterior: LoadedState {
 
     // MARK: draws
 
+    /// How many members an answer is made of that asks for so many draws.
+    private func used(_ draws: Int) -> Int { if case .given(let members) = source { members.count } else { draws } }
+
     private func asked(_ draws: Int, _ key: RandomKey) throws(AccrueError) -> PreparedMembers {
         let members = try members(key, draws)
         kept.withLock { $0.note(draws, key) }
         return members
     }
 
+    /// - Parameter count: 0: the centre alone.
     private func members(_ key: RandomKey, _ count: Int) throws(AccrueError) -> PreparedMembers {
-        let wanted = isPoint ? 1 : count
+        if count == 0, let centre {
+            let member = try kept.withLock { (kept) throws(AccrueError) in try kept.centre(centre, network: network, likelihood: likelihood) }
+            return PreparedMembers(draws: [member], linearisation: linearisation)
+        }
+        let wanted = used(count)
         var members = kept.withLock { $0.members(key) }
         if members.count >= wanted { return PreparedMembers(draws: Array(members.prefix(wanted)), linearisation: linearisation) }
-        for index in members.count..<wanted { members.append(try PreparedMember(try draw(key.folding(index)), network: network, likelihood: likelihood)) }
+        for index in members.count..<wanted {
+            let member: NetworkMember
+            switch source {
+            case .drawn(let draw): member = try draw(key.folding(index))
+            case .given(let all): member = all[index]
+            }
+            members.append(try PreparedMember(member, network: network, likelihood: likelihood))
+        }
         kept.withLock { $0.keep(members, key) }
         return PreparedMembers(draws: members, linearisation: linearisation)
     }
@@ -157,6 +213,15 @@ private struct KeptMembers: Sendable {
     /// The most draws asked for with the prepared key, of those that stay.
     private(set) var asked = 0
     private var last: (key: RandomKey, members: [PreparedMember])?
+
+    private var centre: PreparedMember?
+
+    mutating func centre(_ member: NetworkMember, network: Network, likelihood: Likelihood) throws(AccrueError) -> PreparedMember {
+        if let centre { return centre }
+        let prepared = try PreparedMember(member, network: network, likelihood: likelihood)
+        centre = prepared
+        return prepared
+    }
 
     func members(_ key: RandomKey) -> [PreparedMember] { [prepared, last].compactMap(\.self).first { $0.key == key }?.members ?? [] }
 

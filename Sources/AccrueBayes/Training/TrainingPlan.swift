@@ -39,7 +39,7 @@ public struct TrainingPlan: Equatable, Sendable {
 public struct TrainingLoop: Sendable {
     public let plan: TrainingPlan
     public let schedule: Schedule
-    /// The first step of the round whose weights enter the average.
+    /// The first step of the round whose weights may enter the average.
     public let averageFrom: Int
     /// Every how many steps weights enter it.
     public let averageEvery: Int
@@ -58,7 +58,7 @@ public struct TrainingLoop: Sendable {
     public struct Outcome<Chosen: Optimiser>: Sendable {
         public var weights: Chosen.Weights
         public var optimiser: Chosen
-        /// Mean of what entered the average during this sweep, weights or what else the optimiser names; nil when nothing did.
+        /// Mean of what entered the average during this sweep, weights or what else the optimiser names; nil when nothing did, or it was collected.
         public var average: Chosen.Averaged?
         public var averaged: Int
         public var report: FitReport
@@ -66,10 +66,12 @@ public struct TrainingLoop: Sendable {
 
     /// Trains on a shard for one sweep.
     /// - Parameters:
+    ///   - collect: given what would enter the average at every step, in its place; nil: it is averaged.
     ///   - gradient: loss and gradient at the weights for a batch; the key is the step's own.
-    /// - Throws: `diverged` at the first loss that is not finite; `unavailable` when the round is stopped; what `gradient` throws.
+    /// - Throws: `diverged` at the first loss that is not finite; `unavailable` when the round is stopped; what `gradient` and `collect` throw.
     public func run<Chosen: Optimiser>(
         _ start: Chosen.Weights, _ optimiser: Chosen, rows: DesignRows, round: Round, key: RandomKey,
+        collect: ((Chosen.Averaged) throws(AccrueError) -> Void)? = nil,
         gradient: (Chosen.Weights, Batch, RandomKey) throws(AccrueError) -> (value: Tensor, gradient: Chosen.Weights)
     ) throws(AccrueError) -> Outcome<Chosen> {
         var weights = start, optimiser = optimiser
@@ -98,7 +100,9 @@ public struct TrainingLoop: Sendable {
                 if number >= averageFrom, (number + 1 - averageFrom) % averageEvery == 0 {
                     averaged += 1
                     let share = 1 / Double(averaged), now = optimiser.averaged(weights)
-                    if let mean = average {
+                    if let collect {
+                        try collect(now)
+                    } else if let mean = average {
                         average = try mean.zip(now) { (mean, new) throws(AccrueError) in try mean.blended(with: new[0], share: share) }
                     } else {
                         average = now

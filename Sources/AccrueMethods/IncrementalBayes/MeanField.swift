@@ -183,21 +183,8 @@ struct MeanField: LearningMethod {
             prior: FactorisedGaussian(mean: prior.mean, logScale: prior.logScale), share: share, logScaleRange: Self.logScaleRange)
         let outcome = try loop.run(start, optimiser, rows: try model.design.rows(shard), round: round, key: key) {
             (current, batch, stepKey) throws(AccrueError) in
-            let variance = try current.logScale.map { (scale) throws(AccrueError) in try scale.variance(logScaleIn: Self.logScaleRange) }
             // By mean and variance; the optimiser adds the divergence's gradient.
-            return try valueAndGradient(at: FactorisedGaussian(mean: current.mean, logScale: variance)) { (q) throws(AccrueError) in
-                var pass = LocalReparameterisationPass(mean: q.mean, variance: q.logScale, key: stepKey)
-                let outputs = try model.network.apply(batch.inputs, &pass)
-                var weights = q.mean
-                if model.likelihood == .gaussian(noisePrecision: nil) {
-                    // The likelihood's own weight has no outputs of its own: it is drawn itself.
-                    weights = try q.mean.zip(q.logScale) { (mean, variance) throws(AccrueError) in
-                        guard mean.shape.isEmpty else { return mean }
-                        return try mean + (try variance[0].squareRoot() * (try stepKey.folding(Likelihood.logVariance).normal([])))
-                    }
-                }
-                return try model.likelihood.loss(outputs, batch.targets, weights: weights)
-            }
+            try model.network.noisyGradient(at: current, batch, likelihood: model.likelihood, logScaleIn: Self.logScaleRange, key: stepKey)
         }
         let result = State(
             mean: outcome.weights.mean, logScale: try outcome.weights.logScale.map { (scale) throws(AccrueError) in try scale.clamped(Self.logScaleRange) })

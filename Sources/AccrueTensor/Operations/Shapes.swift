@@ -8,6 +8,8 @@ extension Tensor {
 
     // No dimensions: over all elements.
     public func sum(_ dims: Int..., keepDims: Bool = false) throws(AccrueError) -> Tensor { try reduce("a sum", CT_SUM, dims, keepDims) }
+    /// Over these dimensions, which stay with one element each.
+    public func sum(over dims: [Int]) throws(AccrueError) -> Tensor { try reduce("a sum", CT_SUM, dims, true) }
     public func mean(_ dims: Int..., keepDims: Bool = false) throws(AccrueError) -> Tensor { try reduce("a mean", CT_MEAN, dims, keepDims) }
     public func largest(_ dims: Int..., keepDims: Bool = false) throws(AccrueError) -> Tensor { try reduce("a maximum", CT_AMAX, dims, keepDims) }
     public func logSumExp(_ dims: Int..., keepDims: Bool = false) throws(AccrueError) -> Tensor { try reduce("logsumexp", CT_LOGSUMEXP, dims, keepDims) }

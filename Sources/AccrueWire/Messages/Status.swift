@@ -139,7 +139,7 @@ public struct EventRecord: Codable, Equatable, Sendable {
     public var number: Int
     public var atMs: Int
     public var pipeline: String?
-    /// `version`, `drift`, `setAside`, `paused`, `resumed`, `blocked`, `applied`, `deleted`, `workerJoined`, `workerLost`, `leaseLost`.
+    /// `version`, `drift`, `collapse`, `setAside`, `paused`, `resumed`, `blocked`, `applied`, `deleted`, `workerJoined`, `workerLost`, `leaseLost`.
     public var kind: String
     public var text: String
     public init(number: Int, atMs: Int, pipeline: String?, kind: String, text: String) {

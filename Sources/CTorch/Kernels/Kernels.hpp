@@ -57,6 +57,15 @@ struct NewtonStep {
     float *drawOut, *meanOut, *hessianOut, *momentumOut;
 };
 
+// The same without a prior of its own: a penalty, of a kind and two numbers or a precision a weight, and quadratic sites, which may be absent.
+constexpr int32_t penaltyGaussian = 0, penaltyAutomatic = 1, penaltyLogUniform = 2;
+struct SparseStep {
+    const float *mean, *logScale, *byMean, *byVariance, *moments[4], *precision, *sitePrecision, *sitePrecisionMean;
+    int32_t penalty;
+    float a, b, share, weight, low, high;
+    float *meanOut, *logScaleOut, *momentsOut[4];
+};
+
 struct Kernels {
     const char *name;
     // Operations are done by libtorch's own, for comparison; only random numbers come from the kernels.
@@ -91,6 +100,7 @@ struct Kernels {
         const float *strength, float *weightOut, float *firstOut, float *secondOut);
     void (*factorisedAdam)(const AdamRates &, const FactorisedStep &, int64_t count);
     void (*newton)(const NewtonRates &, const NewtonStep &, uint64_t high, uint64_t low, int64_t count);
+    void (*sparseAdam)(const AdamRates &, const SparseStep &, int64_t count);
     void (*variances)(int64_t count, const float *logScale, float low, float high, float *out);
     void (*addNoise)(uint64_t high, uint64_t low, int64_t count, const float *mean, const float *variance, float *out, float *rates);
     void (*draw)(uint64_t high, uint64_t low, int64_t count, const float *mean, const float *deviation, float scale, float *out);

@@ -8,8 +8,8 @@
 #include "Merging.hpp"
 
 static constexpr Kernels table = {
-    levelName, false, lanes, normals, packedCount, packWeights, convolve, pool, poolNoisy, patchCount, patchSums, patchSquares, scatter, adam, factorisedAdam, newton, variances,
-    addNoise, draw, placeCount, packDense, dense, weightedSum, weightedSumDouble,
+    levelName, false, lanes, normals, packedCount, packWeights, convolve, pool, poolNoisy, patchCount, patchSums, patchSquares, scatter, adam, factorisedAdam, newton,
+    sparseAdam, variances, addNoise, draw, placeCount, packDense, dense, weightedSum, weightedSumDouble,
 };
 
 #undef ACCRUE_INLINE

@@ -81,6 +81,65 @@ static void factorisedAdam(const AdamRates &r, const FactorisedStep &s, int64_t 
     }
 }
 
+// Slopes of a penalty by mean and by log σ.
+struct Slopes {
+    F byMean, byScale;
+};
+
+template <int penalty> ACCRUE_INLINE Slopes penaltySlopes(const SparseStep &s, F mean, F variance, F scale, int64_t at, int64_t some) {
+    if (penalty == penaltyGaussian) {
+        const F precision = s.precision == nullptr ? F(s.a) : part(s.precision + at, some);
+        return {precision * mean, precision * variance - 1.0f};
+    }
+    const F square = mean * mean;
+    if (penalty == penaltyAutomatic) {
+        // a σ² / (E + b) − 1, without the difference of two numbers near 1.
+        const F over = 1.0f / (square + variance + s.b);
+        return {mean * over * s.a, (variance * (s.a - 1.0f) - square - s.b) * over};
+    }
+    const F floored = square + 1e-8f;
+    const F alpha = __builtin_elementwise_min(__builtin_elementwise_max(scale * 2.0f - logarithm(floored), F(-40.0f)), F(40.0f));
+    const F less = 1.0f / (exponential(alpha).value + 1.0f), up = 1.0f / (exponential(alpha * -1.48695f - 1.87320f).value + 1.0f);
+    const F slope = less * -0.5f - up * (1.0f - up) * (0.63576f * 1.48695f);
+    return {mean / floored * slope * -2.0f, slope * 2.0f};
+}
+
+// As factorisedAdam, under quadratic sites ½ λ (μ² + σ²) − η μ and a penalty without a fixed prior.
+template <int penalty> static void sparseAdamOf(const AdamRates &r, const SparseStep &s, int64_t count) {
+    for (int64_t at = 0; at < count; at += lanes) {
+        const int64_t some = count - at;
+        F mean = part(s.mean + at, some), scale = part(s.logScale + at, some);
+        const F variance = exponential(scale * 2.0f).value;
+        const Slopes slopes = penaltySlopes<penalty>(s, mean, variance, scale, at, some);
+        F byMean = slopes.byMean * s.weight, byScale = slopes.byScale * s.weight;
+        if (s.sitePrecision != nullptr) {
+            const F precision = part(s.sitePrecision + at, some);
+            byMean += precision * mean - part(s.sitePrecisionMean + at, some);
+            byScale += precision * variance;
+        }
+        F m = part(s.moments[0] + at, some), v = part(s.moments[1] + at, some);
+        mean = adamStep(r, mean, part(s.byMean + at, some) + byMean * s.share, m, v);
+        store(s.meanOut + at, mean, some);
+        store(s.momentsOut[0] + at, m, some);
+        store(s.momentsOut[1] + at, v, some);
+        const I inside = (scale >= F(s.low)) & (scale <= F(s.high));
+        const F slope = part(s.byVariance + at, some) * variance * 2.0f;
+        m = part(s.moments[2] + at, some), v = part(s.moments[3] + at, some);
+        scale = adamStep(r, scale, (inside ? slope : F(0.0f)) + byScale * s.share, m, v);
+        store(s.logScaleOut + at, scale, some);
+        store(s.momentsOut[2] + at, m, some);
+        store(s.momentsOut[3] + at, v, some);
+    }
+}
+
+static void sparseAdam(const AdamRates &r, const SparseStep &s, int64_t count) {
+    switch (s.penalty) {
+    case penaltyGaussian: return sparseAdamOf<penaltyGaussian>(r, s, count);
+    case penaltyAutomatic: return sparseAdamOf<penaltyAutomatic>(r, s, count);
+    default: return sparseAdamOf<penaltyLogUniform>(r, s, count);
+    }
+}
+
 constexpr int64_t noiseAtOnce = 1024;
 
 // mean + √(variance + 10⁻¹⁶) · normal, and the slope by the variance, normal / 2√…; `variance` and `rates` may be one.

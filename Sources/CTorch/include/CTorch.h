@@ -191,6 +191,24 @@ typedef struct ct_drawn {
 // One step on F32 tensors of one shape, and the next draw with the key's normals. Writes four new tensors (draw, mean, Hessian, momentum); 0, or -1 on failure.
 int32_t ct_newton_step(const ct_newton *newton, const ct_drawn *drawn, uint64_t high, uint64_t low, ct_tensor _Nullable *_Nonnull out);
 
+// What keeps weights near zero: a Gaussian prior of precision `a` (or the tensor `precision`), one of each weight's own with the best precision
+// a / (mean^2 + variance + b), or the log-uniform one.
+typedef enum ct_penalty { CT_PENALTY_GAUSSIAN, CT_PENALTY_AUTOMATIC, CT_PENALTY_LOG_UNIFORM } ct_penalty;
+
+// A factorised Gaussian as above, without a prior of its own: penalties count share * weight, quadratic sites (both tensors or none) count share.
+typedef struct ct_sparse {
+    ct_tensor mean, log_scale, by_mean, by_variance;
+    ct_tensor mean_first, mean_second, scale_first, scale_second;
+    ct_tensor _Nullable precision;
+    ct_tensor _Nullable site_precision;
+    ct_tensor _Nullable site_precision_mean;
+    int32_t penalty;
+    double a, b, share, weight, low, high;
+} ct_sparse;
+
+// One step of Adam on loss + share * (sites + weight * penalty). Writes as ct_factorised_adam_step does.
+int32_t ct_sparse_adam_step(const ct_adam *adam, const ct_sparse *sparse, ct_tensor _Nullable *_Nonnull out);
+
 #pragma clang assume_nonnull end
 
 #ifdef __cplusplus

@@ -8,7 +8,7 @@ struct QueryCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "query", abstract: "Ask a pipeline's posterior; the answer says which version it rests on.",
         discussion: """
-            What can be asked depends on the pipeline's method: predict, describe, evidence, …. 'predict' takes any number of rows; with the target tensor
+            What can be asked depends on the pipeline's method: predict, describe, sparsity, export, …. 'predict' takes any number of rows; with the target tensor
             too, the answer has figures of how good the predictions are.
 
             EXAMPLES
@@ -17,6 +17,8 @@ struct QueryCommand: AsyncParsableCommand {
                 --tensor targets=labels.gz --summary --json
               accrue query digits describe --at 3
               accrue query digits predict --tensor inputs=images.gz --at-least 4
+              accrue query digits sparsity --header '{"threshold": 2}'
+              accrue query digits export --out pruned.safetensors
             """)
 
     @Argument(help: "The pipeline.") var name: String
@@ -27,6 +29,7 @@ struct QueryCommand: AsyncParsableCommand {
     @Option(help: "Not from a version before this one: fail if there is none yet.") var atLeast: Int?
     @Option(help: "Of the draws: the same seed and version give the same answer.") var seed: Int?
     @Option(help: ArgumentHelp("More for the method, as a JSON object.", valueName: "json")) var header: String?
+    @Option(help: "Write the answer's tensors to this file (safetensors), what else it says in the metadata 'answer', instead of printing them.") var out: String?
     @Flag(help: "Only figures about all rows, no answer a row.") var summary = false
     @Flag(help: "Print JSON.") var json = false
     @OptionGroup var connection: ConnectOptions
@@ -38,15 +41,28 @@ struct QueryCommand: AsyncParsableCommand {
         let cluster = try await connection.open()
         let progress = ProgressLine()
         defer { progress.clear() }
-        let answer: PosteriorAnswer
+        var answer: PosteriorAnswer
         if let read, verb == "predict" {
             answer = try await cluster.query(question, rows: read) { if $0 < read.count { progress.show("answered \($0) of \(read.count) rows") } }
         } else {
             answer = try await cluster.query(question)
         }
         progress.clear()
+        if let out {
+            try write(answer, to: out)
+            answer.tensors = [:]
+        }
         let text = AnswerText(answer)
         if json { Output.line(text.json.canonical) } else { text.lines.forEach(Output.line) }
+    }
+
+    private func write(_ answer: PosteriorAnswer, to path: String) throws(AccrueError) {
+        let operation = "writing the answer to \(path)"
+        guard !answer.tensors.isEmpty else { throw AccrueError(.invalidInput, while: operation, "the answer to '\(verb)' has no tensors", hint: "leave --out out") }
+        let metadata = ["answer": answer.reply.header.canonical, "pipeline": answer.reply.pipeline, "version": String(answer.reply.version)]
+        do { try Safetensors(tensors: answer.tensors, metadata: metadata).encode().write(to: URL(fileURLWithPath: path), options: .atomic) } catch {
+            throw AccrueError(.unavailable, while: operation, "\(error)", hint: "check that the folder exists and can be written")
+        }
     }
 
     private func fullHeader() throws(AccrueError) -> JSONValue {
