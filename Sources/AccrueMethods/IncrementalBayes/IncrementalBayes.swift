@@ -68,8 +68,7 @@ public enum IncrementalBayes {
         public var epochs: Int
         /// Rows of a step, over all shards; default 128.
         public var batch: Int
-        /// Rate at a round's first step: Adam's, default 0.003; of naturalGradient, the share of a diagonal Newton step, default 0.01 (weights pull
-        /// together: a whole step by each would be far too long for all).
+        /// Rate at a round's first step: Adam's, default 0.003; of naturalGradient, the share of a Newton step, default 0.1.
         public var learningRate: Double
         /// Share of the rate that is left at a round's last step; default 0.05.
         public var finalRate: Double
@@ -100,7 +99,7 @@ public enum IncrementalBayes {
         public var reservoirRows: Int
         /// Share of the past's say that the kept rows have; the prior has the rest. Default 0.5.
         public var reservoirShare: Double
-        /// The longest step of a weight in naturalGradient, at a round's first step; it falls as the rate does. Default 0.003.
+        /// The longest step of a weight in naturalGradient, at a round's first step; it falls as the rate does. Default 0.001.
         public var stepMax: Double
         /// β₁ of naturalGradient: momentum of the gradient; default 0.9.
         public var momentum: Double
@@ -127,7 +126,7 @@ public enum IncrementalBayes {
             }
             epochs = try settings.whole("epochs", default: 5, in: 1...100_000)
             batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
-            learningRate = try settings.number("learningRate", default: inference == .naturalGradient ? 0.01 : 0.003, in: 1e-9...10)
+            learningRate = try settings.number("learningRate", default: inference == .naturalGradient ? 0.1 : 0.003, in: 1e-9...10)
             finalRate = try settings.number("finalRate", default: 0.05, in: 0...1)
             temperature = try settings.number("temperature", default: 1, in: 1e-6...1e6)
             keep = try settings.number("keep", default: 1, in: 1e-6...1)
@@ -150,7 +149,7 @@ public enum IncrementalBayes {
             let reservoir = try settings.section("reservoir", known: ["rows", "share"])
             reservoirRows = try reservoir.whole("rows", default: 0, in: 0...10_000_000)
             reservoirShare = try reservoir.number("share", default: 0.5, in: 0...1)
-            stepMax = try settings.number("stepMax", default: 0.003, in: 1e-9...1e9)
+            stepMax = try settings.number("stepMax", default: 0.001, in: 1e-9...1e9)
             momentum = try settings.number("momentum", default: 0.9, in: 0...0.9999)
             hessianMomentum = settings.has("hessianMomentum") ? try settings.number("hessianMomentum", in: 0...0.99999999) : nil
             let isFisher = !settings.has("initialHessian") || settings.text("initialHessian") == Self.fisher
