@@ -92,6 +92,19 @@ struct Scenario: Sendable, CustomStringConvertible {
             settings: ["model": ["kind": "lenet5"], "inference": "variational", "epochs": 2, "batch": 20], schema: classes(2, [16, 16]),
             rows: { try labelled($0, min($1, 80), classes: 2, shape: [16, 16], spread: 0.7) }),
         Scenario(
+            title: "StochasticBatchNorm, mlp", method: "StochasticBatchNorm",
+            settings: ["model": ["kind": "mlp", "hidden": [16], "batchNorm": true], "epochs": 10, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "StochasticBatchNorm, conv3, dropout", method: "StochasticBatchNorm",
+            settings: [
+                "model": ["kind": "conv3", "widths": [4, 4, 4], "batchNorm": true], "epochs": 8, "batch": 20, "learningRate": 0.01, "dropout": 0.1, "drawn": "convolutional",
+                "passes": 2,
+            ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
+            title: "StochasticBatchNorm, mlp, learned noise", method: "StochasticBatchNorm",
+            settings: ["model": ["kind": "mlp", "hidden": [16], "batchNorm": true], "epochs": 20, "batch": 20, "learningRate": 0.01], schema: regression,
+            rows: regressionRows),
+        Scenario(
             title: "WeightAveraging, mlp", method: "WeightAveraging",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 8, "batch": 20, "collectEvery": 4, "window": 30], schema: classes(3, [2]), rows: blobs),
         Scenario(

@@ -5,7 +5,7 @@ public import AccrueTensor
 public typealias BatchStatistics = [String: (mean: Tensor, variance: Tensor)]
 
 /// Weights act as plain numbers; batch norms use given statistics, or the batch's own while training.
-public struct PlainPass: NetworkPass {
+public struct PlainPass: NetworkPass, Sendable {
     let weights: NamedTensors
     let statistics: BatchStatistics
 

@@ -82,11 +82,6 @@ public struct WeightAveraging: LearningMethod {
         var collected: Int
     }
 
-    /// Count, mean and centred squares of what flows into each batch norm.
-    public struct Flow: StoredValue {
-        var layers: [String: Moments]
-    }
-
     private let settings: Settings
     private let schema: Schema
     private let network: Network
@@ -109,12 +104,7 @@ public struct WeightAveraging: LearningMethod {
 
     public func initialState(key: RandomKey) throws(AccrueError) -> State {
         let weights = try initialWeights(key: key)
-        var statistics: [(String, Tensor)] = []
-        for layer in network.batchNorms {
-            statistics.append(("\(layer.name).mean", try .zeros([layer.features])))
-            statistics.append(("\(layer.name).variance", try .ones([layer.features])))
-        }
-        return State(average: weights, statistics: NamedTensors(statistics), weights: weights, collected: 0)
+        return State(average: weights, statistics: try network.initialStatistics(), weights: weights, collected: 0)
     }
 
     /// Averaged weights of this method are taken as they are; a network is where SGD goes on from, and the average until the next version.
@@ -180,34 +170,26 @@ public struct WeightAveraging: LearningMethod {
         return result
     }
 
-    public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Flow? {
+    public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> BatchFlow? {
         let rows = try design.rows(shard)
         // The same batch size on every shard; a short last batch would have other statistics and is left out.
         let size = min(settings.batch, round.roundRows / round.shards)
-        var layers: [String: Moments] = [:]
+        var flow = BatchFlow()
         for start in stride(from: 0, through: rows.count - size, by: size) {
             if round.shouldStop() { throw AccrueError(.unavailable, while: "recomputing batch statistics", "the work was stopped") }
-            var pass = FlowPass(weights: work.average, layers: layers)
+            var pass = BatchFlowPass(work.average)
             _ = try network.apply(try rows.inputs(start..<start + size), &pass)
-            layers = pass.layers
+            flow.add(pass.flows)
         }
-        return Flow(layers: layers)
+        return flow
     }
 
     public func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? {
         try posterior(state).score(rows, draws: 1, key: key)
     }
 
-    public func finish(_ work: Work, round: Round, moments: [Flow], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
-        var list: [(String, Tensor)] = []
-        for layer in network.batchNorms {
-            var pooled = Moments(dimension: layer.features)
-            for part in moments { if let here = part.layers[layer.name] { pooled.merge(here) } }
-            guard pooled.count > 0 else { throw AccrueError(.engine, while: "making a version", "no batch statistics of '\(layer.name)' were computed") }
-            list.append(("\(layer.name).mean", try Tensor(pooled.mean.map(Float.init), shape: [layer.features])))
-            list.append(("\(layer.name).variance", try Tensor(pooled.variances.map(Float.init), shape: [layer.features])))
-        }
-        return State(average: work.average, statistics: NamedTensors(list), weights: work.weights, collected: work.collected)
+    public func finish(_ work: Work, round: Round, moments: [BatchFlow], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
+        return State(average: work.average, statistics: try BatchFlow.pooled(moments, network: network), weights: work.weights, collected: work.collected)
     }
 
     public func load(_ state: State) throws(AccrueError) -> any LoadedState { try posterior(state) }
@@ -224,11 +206,7 @@ public struct WeightAveraging: LearningMethod {
 
     private func posterior(_ state: State) throws(AccrueError) -> NetworkPosterior {
         try state.average.check(against: try initialWeights(key: RandomKey(seed: 0)), while: "loading averaged weights")
-        var statistics: BatchStatistics = [:]
-        for layer in network.batchNorms {
-            statistics[layer.name] = (try state.statistics.tensor("\(layer.name).mean"), try state.statistics.tensor("\(layer.name).variance"))
-        }
-        let member = NetworkMember(state.average, statistics: statistics)
+        let member = NetworkMember(state.average, statistics: try network.statistics(state.statistics))
         let distance = try state.average.zip(state.weights) { (a, w) throws(AccrueError) in try (a - w[0]).squared().sum() }.tensors
         var square = 0.0
         for (_, tensor) in distance { square += try tensor.item() }
@@ -239,27 +217,5 @@ public struct WeightAveraging: LearningMethod {
                 "collected": .integer(state.collected), "distanceToLastWeights": .number(square.squareRoot()),
             ])
         ) { (_) throws(AccrueError) in member }
-    }
-}
-
-/// Training-mode pass that gathers the moments of what flows into each batch norm.
-private struct FlowPass: NetworkPass {
-    let weights: NamedTensors
-    var layers: [String: Moments]
-
-    func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
-        try layer(x, try weights.tensor(layer.weight), layer.hasBias ? try weights.tensor(layer.bias) : nil)
-    }
-
-    mutating func batchNorm(_ layer: Layer.BatchNorm, _ x: Tensor) throws(AccrueError) -> Tensor {
-        let wide = try x.cast(to: .f64)
-        let isImage = x.shape.count == 4
-        let mean = isImage ? try wide.mean(0, 2, 3, keepDims: true) : try wide.mean(0, keepDims: true)
-        let deviations = try (wide - mean).squared()
-        let squares = isImage ? try deviations.sum(0, 2, 3) : try deviations.sum(0)
-        let count = Double(x.elementCount / layer.features)
-        layers[layer.name, default: Moments(dimension: layer.features)].merge(
-            Moments(count: count, mean: try mean.doubles(), centredSquares: try squares.doubles()))
-        return try x.batchNormalised(scale: try weights.tensor(layer.scale), shift: try weights.tensor(layer.shift))
     }
 }

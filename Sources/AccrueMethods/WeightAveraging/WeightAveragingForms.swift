@@ -38,23 +38,3 @@ extension WeightAveraging.Delta {
             collected: try StoredTrees.whole("collected", stored))
     }
 }
-
-extension WeightAveraging.Flow {
-    public var stored: Safetensors {
-        var tensors: [String: TensorBytes] = [:]
-        for (name, moments) in layers {
-            let width = moments.mean.count
-            tensors[name] = TensorBytes([moments.count] + moments.mean + moments.centredSquares, shape: [1 + 2 * width])
-        }
-        return Safetensors(tensors: tensors)
-    }
-    public init(_ stored: Safetensors) throws(AccrueError) {
-        layers = [:]
-        for name in stored.tensors.keys.sorted() {
-            let numbers = try stored.doubles(name, while: "reading batch statistics")
-            guard numbers.count % 2 == 1 else { throw AccrueError(.corrupt, while: "reading batch statistics", "'\(name)' has \(numbers.count) numbers") }
-            let width = numbers.count / 2
-            layers[name] = Moments(count: numbers[0], mean: Array(numbers[1...width]), centredSquares: Array(numbers[(width + 1)...]))
-        }
-    }
-}
