@@ -5,6 +5,7 @@ extension MethodCatalog {
     public static let standard = MethodCatalog([
         IncrementalBayes.name: { (settings, schema) throws(AccrueError) in try IncrementalBayes.make(settings, schema) },
         StochasticBatchNorm.name: { (settings, schema) throws(AccrueError) in try StochasticBatchNorm.make(settings, schema) },
+        VarianceNetwork.name: { (settings, schema) throws(AccrueError) in try VarianceNetwork.make(settings, schema) },
         WeightAveraging.name: { (settings, schema) throws(AccrueError) in try WeightAveraging.make(settings, schema) },
     ])
 }

@@ -14,14 +14,15 @@ public struct DropoutPass<Inner: NetworkPass>: NetworkPass {
     private let isShared: Bool
 
     /// - Parameters:
+    ///   - layers: names of the affine layers behind whose ReLUs units are dropped; nil: all that have one.
     ///   - rate: from 0 to below 1.
     ///   - isShared: all rows have the same units dropped, so that a key is one network; otherwise each has its own.
-    public init(_ inner: Inner, network: Network, rate: Double, key: RandomKey, isShared: Bool) {
+    public init(_ inner: Inner, network: Network, behind layers: [String]? = nil, rate: Double, key: RandomKey, isShared: Bool) {
         self.inner = inner
         self.rate = rate
         self.key = key.folding("dropout")
         self.isShared = isShared
-        dropped = network.beforeReLU
+        dropped = network.beforeReLU(behind: layers)
     }
 
     public mutating func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
@@ -40,15 +41,18 @@ public struct DropoutPass<Inner: NetworkPass>: NetworkPass {
 }
 
 extension Network {
-    /// Names of the layers whose outputs go straight into a ReLU.
-    var beforeReLU: Set<String> {
-        var names: Set<String> = []
-        for (layer, next) in zip(layers, layers.dropFirst()) where next == .relu {
+    /// Names of the layers whose outputs go straight into a ReLU, an affine layer's or that of the batch norm that follows it.
+    /// - Parameter named: affine layers; nil: all.
+    func beforeReLU(behind named: [String]?) -> Set<String> {
+        var names: Set<String> = [], behind: String?
+        for (layer, next) in zip(layers, layers.dropFirst()) {
             switch layer {
-            case .affine(let affine): names.insert(affine.name)
-            case .batchNorm(let norm): names.insert(norm.name)
-            case .relu, .maxPool, .flatten: break
+            case .affine(let affine): behind = affine.name
+            case .batchNorm: break
+            case .relu, .maxPool, .flatten: behind = nil
             }
+            guard next == .relu, let affine = behind, named?.contains(affine) ?? true else { continue }
+            if case .batchNorm(let norm) = layer { names.insert(norm.name) } else { names.insert(affine) }
         }
         return names
     }
