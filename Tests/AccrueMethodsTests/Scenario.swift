@@ -110,7 +110,7 @@ struct Scenario: Sendable, CustomStringConvertible {
         Scenario(
             title: "VarianceNetwork, conv3 with batch norm", method: "VarianceNetwork",
             settings: [
-                "model": ["kind": "conv3", "widths": [4, 8, 8], "batchNorm": true], "layers": ["conv3"], "epochs": 20, "batch": 20, "learningRate": 0.01, "temperature": 0.1,
+                "model": ["kind": "conv3", "widths": [4, 8, 8], "batchNorm": true], "layers": ["conv3"], "epochs": 20, "batch": 20, "learningRate": 0.01,
             ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.5) }),
         Scenario(
             title: "VarianceNetwork, mlp, dropout", method: "VarianceNetwork",

@@ -132,9 +132,10 @@ public struct StochasticBatchNorm: LearningMethod {
     /// weights as NAME.mean and NAME.variance. Of what this method did not make, the next part's rows give the moments.
     public func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
         let none = BatchMoments(rows: settings.batch)
+        var adopted: State
         switch WeightsFromOutside.method(of: imported) {
         case Self.name:
-            var adopted = try State(imported)
+            adopted = try State(imported)
             guard adopted.moments.rows == settings.batch else {
                 throw AccrueError(
                     .invalidInput, while: "importing a posterior", "its moments are of batches of \(adopted.moments.rows) rows; settings.batch is \(settings.batch)",
@@ -142,23 +143,18 @@ public struct StochasticBatchNorm: LearningMethod {
             }
             adopted.weights = try WeightsFromOutside.weights(imported, prefix: "weights.", like: state.weights)
             adopted.statistics = try WeightsFromOutside.weights(imported, prefix: "statistics.", like: state.statistics)
-            try check(adopted)
-            return adopted
         case WeightAveraging.name:
-            return State(
+            adopted = State(
                 weights: try WeightsFromOutside.weights(imported, prefix: "average.", like: state.weights),
                 statistics: try WeightsFromOutside.weights(imported, prefix: "statistics.", like: state.statistics), moments: none)
         case let other?: throw WeightsFromOutside.strange(other, needed: "\(Self.name) or \(WeightAveraging.name)")
         case nil:
-            let statistics = try network.initialStatistics()
-            func joined(_ a: NamedTensors, _ b: NamedTensors) -> NamedTensors { NamedTensors((a.tensors + b.tensors).map { ($0.name, $0.tensor) }) }
-            let given = joined(statistics, NamedTensors(try settings.likelihood.ownWeights()))
-            let found = try WeightsFromOutside.weights(imported, like: joined(state.weights, statistics), given: given)
-            func part(_ tree: NamedTensors) throws(AccrueError) -> NamedTensors {
-                NamedTensors(try tree.names.map { (name) throws(AccrueError) in (name, try found.tensor(name)) })
-            }
-            return State(weights: try part(state.weights), statistics: try part(statistics), moments: none)
+            let network = try WeightsFromOutside.network(
+                imported, weights: state.weights, statistics: try network.initialStatistics(), likelihood: settings.likelihood)
+            adopted = State(weights: network.weights, statistics: network.statistics, moments: none)
         }
+        try check(adopted)
+        return adopted
     }
 
     /// Weights of new classes are zero; no batch norm comes after them, so moments stay what they are.

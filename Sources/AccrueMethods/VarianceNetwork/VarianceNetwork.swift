@@ -53,9 +53,10 @@ public struct VarianceNetwork: LearningMethod {
         public var finalRate: Double
         /// Share of a round's steps, its last, whose weights are averaged; default 0.5.
         public var averageTail: Double
-        /// T: what the version before counts, from the second round on; default 1.
+        /// T: how much the version before counts, from the second round on; default 0.001. The first round's variances have no prior and are no posterior:
+        /// T = 1 would hold them as if each had been seen n times.
         public var temperature: Double
-        /// P, precision of ordinary weights around the last version's; default 100.
+        /// P, precision of ordinary weights around the last version's; default 1,000.
         public var precision: Double
         /// Draws with which rows are scored before they are learned; default 8.
         public var scoreDraws: Int
@@ -73,8 +74,8 @@ public struct VarianceNetwork: LearningMethod {
             learningRate = try settings.number("learningRate", default: 0.001, in: 1e-9...10)
             finalRate = try settings.number("finalRate", default: 0.05, in: 0...1)
             averageTail = try settings.number("averageTail", default: 0.5, in: 0...1)
-            temperature = try settings.number("temperature", default: 1, in: 0...1e6)
-            precision = try settings.number("precision", default: 100, in: 0...1e9)
+            temperature = try settings.number("temperature", default: 0.001, in: 0...1e6)
+            precision = try settings.number("precision", default: 1_000, in: 0...1e9)
             scoreDraws = try settings.whole("scoreDraws", default: 8, in: 1...Limits.queryDrawsMax)
             let network = try model.network(inputShape: Design.inputShape(schema), outputs: likelihood.outputs), known = network.affineLayers.map(\.name)
             layers = try settings.words("layers", known: known)
@@ -150,9 +151,14 @@ public struct VarianceNetwork: LearningMethod {
             statistics: try network.initialStatistics())
     }
 
-    /// A posterior of this method with the same layers is taken as it is. A bare network has no variances that would mean anything, and is refused.
+    /// A posterior of this method with the same layers is taken as it is. A bare network does not say what variances are, and is taken for `noise: dropout` alone.
     public func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
         guard let method = WeightsFromOutside.method(of: imported) else {
+            if varianceLayers.isEmpty {
+                let network = try WeightsFromOutside.network(
+                    imported, weights: state.weights, statistics: try network.initialStatistics(), likelihood: settings.likelihood)
+                return State(weights: network.weights, variances: state.variances, statistics: network.statistics)
+            }
             throw AccrueError(
                 .invalidInput, while: "importing a posterior", "the file is a bare network; layers \(settings.layers.joined(separator: ", ")) have variances, which it does not say",
                 hint: "import a posterior of \(Self.name), or push the data that the network was learned from")
@@ -196,7 +202,19 @@ public struct VarianceNetwork: LearningMethod {
                 return try loss + (try divergence * share)
             }
         }
-        return (Delta(training: training), report)
+        return (Delta(training: try unsigned(training)), report)
+    }
+
+    /// σ and −σ are the same layer: the one with σ ≥ 0, so that what Adam remembers of shards points the same way.
+    private func unsigned(_ training: AdamTraining) throws(AccrueError) -> AdamTraining {
+        var result = training
+        for layer in varianceLayers {
+            let sign = try training.weights.tensor(layer.weight).sign()
+            func flip(_ name: String, _ tensor: inout Tensor) throws(AccrueError) { if name == layer.weight { tensor = try tensor * sign } }
+            try result.weights.visit(flip)
+            try result.first.visit(flip)
+        }
+        return result
     }
 
     public func merge(_ deltas: [Weighted<Delta>], into work: Work, round: Round, key: RandomKey) throws(AccrueError) -> Work {
