@@ -1,4 +1,5 @@
 """Shared by the measurements: our programs, virtual environments for peers, and what is printed."""
+import json
 import os
 import pathlib
 import statistics
@@ -36,6 +37,18 @@ def environment(name, packages):
 def torch():
     """The Python of an environment with PyTorch; $ACCRUE_TORCH says what pip installs, else 'torch'."""
     return environment("torch", [os.environ.get("ACCRUE_TORCH", "torch"), "numpy"]) / "python"
+
+
+def learn(program, title, file, path, options=(), changes=()):
+    """The JSON lines of 'accrue run' with a pipeline file, which is written to `path`; `changes` are KEY=VALUE of --set, and `title` names the run where it fails."""
+    pathlib.Path(path).write_text(json.dumps(file))
+    command = [program, "run", path, "--json", *options]
+    for change in changes:
+        command += ["--set", change]
+    done = subprocess.run(command, env=one_thread, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{title}: {done.stderr.strip()}\n{done.stdout.strip()[-2000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def spread(values):

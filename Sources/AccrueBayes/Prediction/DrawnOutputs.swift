@@ -13,27 +13,31 @@ struct DrawnOutputs: Sendable {
 
     /// - Parameter inputs: at most `rowsAtOnce` rows, as the network reads them.
     /// - Throws: `invalidInput` for no members, or inputs that do not fit.
-    init(_ inputs: Tensor, network: Network, members: [PreparedMember]) throws(AccrueError) {
-        draws = members.count
+    init(_ inputs: Tensor, network: Network, members: PreparedMembers) throws(AccrueError) {
+        draws = members.draws.count
         rows = inputs.rowCount
+        var values: [Float] = []
         if let packed = Self.packed(members) {
             values = try PackedNetwork.outputs(packed, inputs)
         } else {
-            var each: [Float] = []
-            for member in members { each += try Self.outputs(inputs, network: network, member: member) }
-            values = each
+            for member in members.networks { values += try Self.outputs(inputs, network: network, member: member) }
         }
+        if members.linearisation != nil {
+            let centre = values.prefix(values.count / (draws + 1))
+            values = values.dropFirst(centre.count).enumerated().map { Linearisation.reached($1, from: centre[$0 % centre.count]) }
+        }
+        self.values = values
         outputs = values.count / max(1, draws * rows)
     }
 
     /// Whether rows may share a pass: their outputs are then the same bits alone or in company.
-    static func keepsRowsApart(_ members: [PreparedMember]) -> Bool { packed(members) != nil }
+    static func keepsRowsApart(_ members: PreparedMembers) -> Bool { packed(members) != nil }
 
     /// The members' networks where all are packed.
-    private static func packed(_ members: [PreparedMember]) -> [PackedNetwork]? {
+    private static func packed(_ members: PreparedMembers) -> [PackedNetwork]? {
         var result: [PackedNetwork] = []
-        result.reserveCapacity(members.count)
-        for member in members {
+        result.reserveCapacity(members.draws.count + 1)
+        for member in members.networks {
             guard case .packed(let network) = member.form else { return nil }
             result.append(network)
         }

@@ -13,16 +13,19 @@ public final class NetworkPosterior: LoadedState {
     private let network: Network
     private let likelihood: Likelihood
     private let isPoint: Bool
+    private let linearisation: Linearisation?
     private let draw: @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
     private let description: JSONValue
     private let kept = Mutex(KeptMembers())
 
     /// - Parameters:
     ///   - isPoint: all draws are the same weights, so one is enough.
+    ///   - linearisation: outputs are taken as linear around its centre; draws then go its step of their way from there.
     ///   - description: what `describe` answers.
     ///   - draw: one draw of the weights.
     public init(
-        schema: Schema, design: Design, network: Network, likelihood: Likelihood, isPoint: Bool = false, description: JSONValue,
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, isPoint: Bool = false, linearisation: Linearisation? = nil,
+        description: JSONValue,
         draw: @escaping @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
     ) {
         self.schema = schema
@@ -30,6 +33,7 @@ public final class NetworkPosterior: LoadedState {
         self.network = network
         self.likelihood = likelihood
         self.isPoint = isPoint
+        self.linearisation = linearisation
         self.description = description
         self.draw = draw
     }
@@ -128,19 +132,19 @@ public final class NetworkPosterior: LoadedState {
 
     // MARK: draws
 
-    private func asked(_ draws: Int, _ key: RandomKey) throws(AccrueError) -> [PreparedMember] {
+    private func asked(_ draws: Int, _ key: RandomKey) throws(AccrueError) -> PreparedMembers {
         let members = try members(key, draws)
         kept.withLock { $0.note(draws, key) }
         return members
     }
 
-    private func members(_ key: RandomKey, _ count: Int) throws(AccrueError) -> [PreparedMember] {
+    private func members(_ key: RandomKey, _ count: Int) throws(AccrueError) -> PreparedMembers {
         let wanted = isPoint ? 1 : count
         var members = kept.withLock { $0.members(key) }
-        if members.count >= wanted { return Array(members.prefix(wanted)) }
+        if members.count >= wanted { return PreparedMembers(draws: Array(members.prefix(wanted)), linearisation: linearisation) }
         for index in members.count..<wanted { members.append(try PreparedMember(try draw(key.folding(index)), network: network, likelihood: likelihood)) }
         kept.withLock { $0.keep(members, key) }
-        return members
+        return PreparedMembers(draws: members, linearisation: linearisation)
     }
 }
 

@@ -7,7 +7,7 @@ public enum Predictions: Sendable {
     case numbers([RegressionPrediction])
 
     /// - Throws: `invalidInput` for no members; `diverged` when an output is not finite.
-    public init(_ rows: DesignRows, network: Network, likelihood: Likelihood, members: [PreparedMember]) throws(AccrueError) {
+    init(_ rows: DesignRows, network: Network, likelihood: Likelihood, members: PreparedMembers) throws(AccrueError) {
         var classes: [ClassPrediction] = [], numbers: [RegressionPrediction] = []
         for start in stride(from: 0, to: rows.count, by: DrawnOutputs.rowsAtOnce) {
             let inputs = try rows.inputs(start..<min(rows.count, start + DrawnOutputs.rowsAtOnce))
@@ -23,14 +23,14 @@ public enum Predictions: Sendable {
     /// Of some of the rows of outputs.
     /// - Parameter rows: that they belong to, for their target's scale.
     /// - Throws: `invalidInput` for no members; `diverged` when an output of these rows is not finite.
-    init(_ outputs: DrawnOutputs, _ range: Range<Int>, _ rows: DesignRows, likelihood: Likelihood, members: [PreparedMember]) throws(AccrueError) {
-        guard !members.isEmpty else { throw AccrueError(.invalidInput, while: "predicting", "there are no draws", hint: "use at least one draw") }
+    init(_ outputs: DrawnOutputs, _ range: Range<Int>, _ rows: DesignRows, likelihood: Likelihood, members: PreparedMembers) throws(AccrueError) {
+        guard !members.draws.isEmpty else { throw AccrueError(.invalidInput, while: "predicting", "there are no draws", hint: "use at least one draw") }
         try outputs.checkFinite(range)
         switch likelihood {
         case .softmax: self = .classes(range.map { ClassPrediction(outputs, row: $0, isBinary: false) })
         case .bernoulli: self = .classes(range.map { ClassPrediction(outputs, row: $0, isBinary: true) })
         case .gaussian:
-            let noise = members.reduce(0) { $0 + $1.noise / Double(members.count) }
+            let noise = members.noise
             self = .numbers(range.map { rows.targetScale.own(RegressionPrediction(outputs, row: $0, noise: noise)) })
         }
     }

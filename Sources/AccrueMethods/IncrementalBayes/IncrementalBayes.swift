@@ -36,11 +36,19 @@ public enum IncrementalBayes {
         case full
     }
 
+    /// What draws of the weights become for a prediction.
+    public enum Predictive: String, CaseIterable, Sendable {
+        /// The network's outputs at the drawn weights (the default).
+        case draws
+        /// Laplace only: those of the network made linear in its weights around the mean.
+        case linearised
+    }
+
     /// The `settings` of a pipeline file.
     public struct Settings: Sendable {
         public static let keys = [
             "model", "likelihood", "prior", "inference", "family", "rank", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
-            "drawScale", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
+            "drawScale", "predictive", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
         ]
         public var model: ModelDeclaration
         public var likelihood: Likelihood
@@ -69,6 +77,8 @@ public enum IncrementalBayes {
         /// Draws use standard deviations times this; nil, `fitted` (the default of laplace): from one version to the next, the scale moves to where rows that
         /// are scored before they are learned have the highest predictive density.
         public var drawScale: Double?
+        /// Default draws.
+        public var predictive: Predictive
         /// Draws with which rows are scored before they are learned; default 4.
         public var scoreDraws: Int
         /// Share of a round's steps, its last, whose weights are averaged into the mean; default 0.5.
@@ -111,6 +121,10 @@ public enum IncrementalBayes {
             let isFitted = settings.has("drawScale") ? settings.text("drawScale") == Self.fitted : inference == .laplace
             drawScale = isFitted ? nil : try settings.number("drawScale", default: 1, in: 0...100)
             if isFitted, inference != .laplace { throw settings.refuse("drawScale", "is fitted, which belongs to inference laplace", hint: "give a number from 0 to 100") }
+            predictive = try settings.choice("predictive", default: .draws)
+            if predictive != .draws, inference != .laplace {
+                throw settings.refuse("predictive", "is \(predictive.rawValue), which belongs to inference laplace", hint: "leave it out, or use inference laplace")
+            }
             scoreDraws = try settings.whole("scoreDraws", default: 4, in: 1...Limits.queryDrawsMax)
             averageTail = try settings.number("averageTail", default: 0.5, in: 0...1)
             initialScale = try settings.number("initialScale", default: 0.02, in: 1e-5...10)

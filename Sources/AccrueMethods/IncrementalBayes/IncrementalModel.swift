@@ -33,10 +33,11 @@ struct IncrementalModel: Sendable {
     /// - Parameters:
     ///   - deviation: of each weight given all others; of the weight itself where weights are independent.
     ///   - offsets: draws around zero at scale 1; nil where weights are independent.
+    ///   - linearised: predictions are those of the network made linear in its weights around the mean.
     ///   - more: what `describe` also answers.
     func posterior(
         mean: NamedTensors, deviation: NamedTensors, scale: Double, offsets: (@Sendable (RandomKey) throws(AccrueError) -> NamedTensors)? = nil,
-        inference: String, more: [String: JSONValue] = [:]
+        linearised: Bool = false, inference: String, more: [String: JSONValue] = [:]
     ) throws(AccrueError) -> NetworkPosterior {
         let expected = try priorPrecision()
         try mean.check(against: expected, while: "loading a posterior")
@@ -54,16 +55,18 @@ struct IncrementalModel: Sendable {
             "method": .string(IncrementalBayes.name), "inference": .string(inference), "model": .string(settings.model.kind.rawValue),
             "parameters": .integer(mean.elementCount), "layers": .array(layers), "drawScale": .number(scale),
         ]
+        let linearisation = linearised ? Linearisation(centre: try PreparedMember(NetworkMember(mean), network: network, likelihood: likelihood)) : nil
+        let reach = linearised ? scale * Linearisation.step : scale
         return NetworkPosterior(
-            schema: schema, design: design, network: network, likelihood: likelihood,
+            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: linearisation,
             description: .object(description.merging(more) { $1 })
         ) { (key) throws(AccrueError) in
             if let offsets {
-                return NetworkMember(try mean.zip(try offsets(key)) { (mean, offset) throws(AccrueError) in try mean + (try offset[0] * scale) })
+                return NetworkMember(try mean.zip(try offsets(key)) { (mean, offset) throws(AccrueError) in try mean + (try offset[0] * reach) })
             }
             var list: [(String, Tensor)] = []
             for (name, tensor) in mean.tensors {
-                list.append((name, try key.folding(name).draw(mean: tensor, deviation: try deviation.tensor(name), scale: scale)))
+                list.append((name, try key.folding(name).draw(mean: tensor, deviation: try deviation.tensor(name), scale: reach)))
             }
             return NetworkMember(NamedTensors(list))
         }

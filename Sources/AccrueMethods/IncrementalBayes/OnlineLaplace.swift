@@ -231,10 +231,11 @@ struct OnlineLaplace: LearningMethod {
     private func posterior(_ state: State, scale: Double, offsets: Offsets?) throws(AccrueError) -> NetworkPosterior {
         var more = state.memory.description
         if settings.family != .diagonal { more["family"] = .string(settings.family.rawValue) }
+        if settings.predictive != .draws { more["predictive"] = .string(settings.predictive.rawValue) }
         if settings.family == .lowRank { more["rank"] = .integer(settings.rank) }
         return try model.posterior(
             mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
-            offsets: offsets, inference: "laplace", more: more)
+            offsets: offsets, linearised: settings.predictive == .linearised, inference: "laplace", more: more)
     }
 
     private static let rowsAtOnce = 100
