@@ -42,6 +42,7 @@ public enum Predictions: Sendable {
     public static func score(
         _ inputs: Tensor, of rows: DesignRows, _ range: Range<Int>, network: Network, likelihood: Likelihood, members: [PreparedMember]
     ) throws(AccrueError) -> Score {
+        let members = PreparedMembers(draws: members, linearisation: nil)
         let predictions = try Predictions(try DrawnOutputs(inputs, network: network, members: members), 0..<range.count, rows, likelihood: likelihood, members: members)
         guard let targets = try rows.observed() else { throw AccrueError(.invalidInput, while: "scoring rows", "the rows have no targets") }
         return predictions.score(Array(targets[range]))
