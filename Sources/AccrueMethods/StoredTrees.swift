@@ -21,6 +21,21 @@ enum StoredTrees {
         return tree.names.isEmpty ? nil : tree
     }
 
+    /// Trees of a list, each under the list's name and its place.
+    static func numbered(_ name: String, _ list: [NamedTensors]) -> [String: NamedTensors] {
+        Dictionary(uniqueKeysWithValues: list.enumerated().map { ("\(name).\($0.offset)", $0.element) })
+    }
+
+    /// - Throws: `corrupt` for a number of trees that no file holds.
+    static func numbered(_ name: String, _ count: Int, _ stored: Safetensors) throws(AccrueError) -> [NamedTensors] {
+        guard 0...Limits.safetensorsTensorsMax ~= count else {
+            throw AccrueError(.corrupt, while: "reading stored tensors", "there are said to be \(count) of '\(name)'")
+        }
+        var list: [NamedTensors] = []
+        for place in 0..<count { list.append(try NamedTensors(stored, prefix: "\(name).\(place).")) }
+        return list
+    }
+
     /// A whole number of the metadata.
     /// - Throws: `corrupt` when it is not there.
     static func whole(_ name: String, _ stored: Safetensors) throws(AccrueError) -> Int {

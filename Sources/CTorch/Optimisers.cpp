@@ -70,6 +70,26 @@ int32_t ct_factorised_adam_step(const ct_adam *adam, const ct_factorised *factor
     });
 }
 
+int32_t ct_newton_step(const ct_newton *newton, const ct_drawn *drawn, uint64_t high, uint64_t low, ct_tensor *out) {
+    return attempt<int32_t>(-1, [&] {
+        const auto a = alike(
+            {drawn->draw, drawn->gradient, drawn->mean, drawn->hessian, drawn->momentum, drawn->centre, drawn->damping},
+            "draw, gradient, mean, Hessian, momentum, centre, damping");
+        at::Tensor made[4];
+        for (auto &tensor : made) tensor = at::empty_like(a[0]);
+        const auto &n = *newton;
+        const NewtonRates rates = {static_cast<float>(n.rate), static_cast<float>(n.beta1), static_cast<float>(1 / n.correction), static_cast<float>(n.gain),
+                                   static_cast<float>(n.count), static_cast<float>(n.floor)};
+        kernels().newton(
+            rates,
+            {floats(a[0]), floats(a[1]), floats(a[2]), floats(a[3]), floats(a[4]), floats(a[5]), floats(a[6]), made[0].data_ptr<float>(),
+             made[1].data_ptr<float>(), made[2].data_ptr<float>(), made[3].data_ptr<float>()},
+            high, low, a[0].numel());
+        for (int index = 0; index < 4; ++index) out[index] = wrap(made[index]);
+        return 0;
+    });
+}
+
 int32_t ct_sparse_adam_step(const ct_adam *adam, const ct_sparse *sparse, ct_tensor *out) {
     return attempt<int32_t>(-1, [&] {
         const auto &f = *sparse;

@@ -72,7 +72,11 @@ import Testing
         #expect(problem(weights, ["method": "WeightAveraging"]).hasPrefix("the file is a posterior of WeightAveraging"))
     }
 
-    @Test("appended classes leave every old number as it was, and are learned", arguments: Scenario.networks.filter { $0.title.contains("softmax") || ["WeightAveraging, mlp", "VariationalDropout, mlp, ard"].contains($0.title) })
+    private static let growing = Scenario.networks.filter { scenario in
+        scenario.title.contains("softmax") || ["WeightAveraging, mlp", "VariationalDropout, mlp, ard"].contains { scenario.title.hasPrefix($0) }
+    }
+
+    @Test("appended classes leave every old number as it was, and are learned", arguments: growing)
     func classes(scenario: Scenario) throws {
         var scenario = scenario
         if case .object(var settings) = scenario.settings {

@@ -84,6 +84,22 @@ struct Scenario: Sendable, CustomStringConvertible {
             settings: ["model": ["kind": "mlp", "hidden": [16]], "inference": "variational", "epochs": 20, "batch": 20, "learningRate": 0.01], schema: regression,
             rows: regressionRows),
         Scenario(
+            title: "IncrementalBayes, mlp, naturalGradient, softmax", method: "IncrementalBayes",
+            settings: [
+                "model": ["kind": "mlp", "hidden": [16]], "inference": "naturalGradient", "epochs": 8, "batch": 20, "learningRate": 0.1, "fisherRows": 60,
+                "keepOnDrift": 0.5,
+            ], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "IncrementalBayes, mlp, naturalGradient, learned noise", method: "IncrementalBayes",
+            settings: [
+                "model": ["kind": "mlp", "hidden": [16]], "inference": "naturalGradient", "epochs": 20, "batch": 20, "learningRate": 0.1, "drawScale": "fitted",
+            ], schema: regression, rows: regressionRows),
+        Scenario(
+            title: "IncrementalBayes, conv3, naturalGradient", method: "IncrementalBayes",
+            settings: [
+                "model": ["kind": "conv3", "widths": [4, 4, 4]], "inference": "naturalGradient", "epochs": 6, "batch": 20, "learningRate": 0.1, "fisherRows": 40,
+            ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
             title: "IncrementalBayes, conv3, laplace", method: "IncrementalBayes",
             settings: ["model": ["kind": "conv3", "widths": [4, 4, 4]], "epochs": 6, "batch": 20, "learningRate": 0.01, "fisherRows": 40], schema: classes(2, [1, 8, 8]),
             rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
@@ -110,11 +126,55 @@ struct Scenario: Sendable, CustomStringConvertible {
                 "model": ["kind": "conv3", "widths": [4, 4, 4]], "penalty": "variationalDropout", "curvature": "noisy", "epochs": 6, "batch": 20, "learningRate": 0.01,
             ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
         Scenario(
+            title: "StochasticBatchNorm, mlp", method: "StochasticBatchNorm",
+            settings: ["model": ["kind": "mlp", "hidden": [16], "batchNorm": true], "epochs": 10, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "StochasticBatchNorm, conv3, dropout", method: "StochasticBatchNorm",
+            settings: [
+                "model": ["kind": "conv3", "widths": [4, 4, 4], "batchNorm": true], "epochs": 8, "batch": 20, "learningRate": 0.01, "dropout": 0.1, "drawn": "convolutional",
+                "passes": 2,
+            ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
+            title: "StochasticBatchNorm, mlp, learned noise", method: "StochasticBatchNorm",
+            settings: ["model": ["kind": "mlp", "hidden": [16], "batchNorm": true], "epochs": 20, "batch": 20, "learningRate": 0.01], schema: regression,
+            rows: regressionRows),
+        Scenario(
+            title: "VarianceNetwork, mlp", method: "VarianceNetwork",
+            settings: ["model": ["kind": "mlp", "hidden": [16, 16]], "layers": ["dense2"], "epochs": 30, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "VarianceNetwork, conv3 with batch norm", method: "VarianceNetwork",
+            settings: [
+                "model": ["kind": "conv3", "widths": [4, 8, 8], "batchNorm": true], "layers": ["conv3"], "epochs": 20, "batch": 20, "learningRate": 0.01,
+            ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.5) }),
+        Scenario(
+            title: "VarianceNetwork, mlp, dropout", method: "VarianceNetwork",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "layers": ["dense1"], "noise": "dropout", "rate": 0.2, "epochs": 10, "batch": 20, "learningRate": 0.01],
+            schema: classes(3, [2]), rows: blobs),
+        Scenario(
             title: "WeightAveraging, mlp", method: "WeightAveraging",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 8, "batch": 20, "collectEvery": 4, "window": 30], schema: classes(3, [2]), rows: blobs),
         Scenario(
             title: "WeightAveraging, conv3 with batch norm", method: "WeightAveraging",
             settings: ["model": ["kind": "conv3", "widths": [4, 4, 4], "batchNorm": true], "epochs": 6, "batch": 20, "collectEvery": 2], schema: classes(2, [1, 8, 8]),
+            rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
+            title: "WeightAveraging, mlp, swagDiagonal", method: "WeightAveraging",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "posterior": "swagDiagonal", "epochs": 8, "batch": 20, "collectEvery": 4], schema: classes(3, [2]),
+            rows: blobs),
+        Scenario(
+            title: "WeightAveraging, mlp, swag", method: "WeightAveraging",
+            settings: [
+                "model": ["kind": "mlp", "hidden": [16]], "posterior": "swag", "rank": 6, "epochs": 8, "batch": 20, "collectEvery": 4, "window": 30, "drawScale": 0.7,
+            ], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "WeightAveraging, linear, swag, learned noise", method: "WeightAveraging",
+            settings: ["model": ["kind": "linear"], "posterior": "swag", "epochs": 10, "batch": 20], schema: regression, rows: regressionRows),
+        Scenario(
+            title: "WeightAveraging, mlp, fge", method: "WeightAveraging",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "posterior": "fge", "members": 3, "epochs": 8, "batch": 20], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "WeightAveraging, conv3 with batch norm, fge", method: "WeightAveraging",
+            settings: ["model": ["kind": "conv3", "widths": [4, 4, 4], "batchNorm": true], "posterior": "fge", "epochs": 6, "batch": 20], schema: classes(2, [1, 8, 8]),
             rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
         Scenario(
             title: "WeightAveraging, linear, learned noise", method: "WeightAveraging",

@@ -9,16 +9,16 @@ import Testing
 @Suite struct WeightAveragingTests {
     private static func tree(_ value: Double) throws -> NamedTensors { NamedTensors([("dense.weight", try .full([1, 2], value)), ("dense.bias", try .zeros([1]))]) }
 
-    private static func method(_ window: Int?) throws -> WeightAveraging {
+    private static func method(_ window: Int?) throws -> PointAverage {
         var settings: [String: JSONValue] = ["model": ["kind": "linear"], "likelihood": ["kind": "gaussian", "noisePrecision": 1]]
         if let window { settings["window"] = .integer(window) }
-        return try WeightAveraging(settings: try .init(.object(settings), schema: Scenario.regression), schema: Scenario.regression)
+        return PointAverage(model: try AveragingModel(settings: try .init(.object(settings), schema: Scenario.regression), schema: Scenario.regression))
     }
 
     private static let round = Round(index: 1, sweep: 0, sweeps: 1, shards: 2, shardRows: 4, roundRows: 4, rowsBefore: 0, sweepKey: RandomKey(seed: 1))
 
-    private static func merged(_ method: WeightAveraging, _ work: WeightAveraging.Work, _ values: [(Double, Int)], collected: Int) throws -> WeightAveraging.Work {
-        var deltas: [Weighted<WeightAveraging.Delta>] = []
+    private static func merged(_ method: PointAverage, _ work: PointAverage.Work, _ values: [(Double, Int)], collected: Int) throws -> PointAverage.Work {
+        var deltas: [Weighted<PointAverage.Delta>] = []
         for (value, rows) in values {
             deltas.append(Weighted(.init(weights: try tree(value), average: try tree(value), collected: collected), rows: rows))
         }
@@ -28,7 +28,7 @@ import Testing
     @Test("the average over sweeps is the mean of everything collected, shards by their rows")
     func average() throws {
         let method = try Self.method(nil)
-        var work = WeightAveraging.Work(average: try Self.tree(100), weights: try Self.tree(0), collected: 0)
+        var work = PointAverage.Work(average: try Self.tree(100), weights: try Self.tree(0), collected: 0)
         work = try Self.merged(method, work, [(1, 3), (5, 1)], collected: 2)
         #expect(try work.average.tensor("dense.weight").doubles() == [2, 2])
         work = try Self.merged(method, work, [(8, 2), (8, 2)], collected: 1)
@@ -39,7 +39,7 @@ import Testing
     @Test("a window bounds what the average remembers")
     func window() throws {
         let method = try Self.method(4)
-        var work = WeightAveraging.Work(average: try Self.tree(0), weights: try Self.tree(0), collected: 1000)
+        var work = PointAverage.Work(average: try Self.tree(0), weights: try Self.tree(0), collected: 1000)
         work = try Self.merged(method, work, [(8, 1)], collected: 2)
         #expect(try work.average.tensor("dense.weight").doubles() == [4, 4])
         #expect(work.collected == 4)

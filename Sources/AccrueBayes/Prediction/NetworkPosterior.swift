@@ -14,36 +14,62 @@ public final class NetworkPosterior: LoadedState {
     private let design: Design
     private let network: Network
     private let likelihood: Likelihood
-    private let isPoint: Bool
+    private let source: Source
     private let linearisation: Linearisation?
-    private let draw: @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
     private let description: JSONValue
     private let centre: NetworkMember?
     private let verbs: [String: Verb]
     private let kept = Mutex(KeptMembers())
 
+    /// Where the weights of an answer come from.
+    private enum Source: Sendable {
+        case drawn(@Sendable (RandomKey) throws(AccrueError) -> NetworkMember)
+        /// All of them for every answer, whatever number of draws is asked for.
+        case given([NetworkMember])
+    }
+
+    /// A distribution over weights.
     /// - Parameters:
-    ///   - isPoint: all draws are the same weights, so one is enough.
     ///   - linearisation: outputs are taken as linear around its centre; draws then go its step of their way from there.
     ///   - description: what `describe` answers.
     ///   - centre: the weights that answer when no number of draws is asked for; nil: the standard number of draws.
     ///   - verbs: what else is answered.
     ///   - draw: one draw of the weights.
-    public init(
-        schema: Schema, design: Design, network: Network, likelihood: Likelihood, isPoint: Bool = false, linearisation: Linearisation? = nil,
-        description: JSONValue, centre: NetworkMember? = nil, verbs: [String: Verb] = [:],
+    public convenience init(
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, linearisation: Linearisation? = nil, description: JSONValue,
+        centre: NetworkMember? = nil, verbs: [String: Verb] = [:],
         draw: @escaping @Sendable (RandomKey) throws(AccrueError) -> NetworkMember
+    ) {
+        self.init(
+            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: linearisation, description: description, centre: centre,
+            verbs: verbs, source: .drawn(draw))
+    }
+
+    /// A network, or an ensemble whose members count alike.
+    /// - Parameters:
+    ///   - description: what `describe` answers.
+    ///   - members: at least one.
+    public convenience init(
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, description: JSONValue, members: [NetworkMember]
+    ) {
+        self.init(
+            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: nil, description: description, centre: nil, verbs: [:],
+            source: .given(members))
+    }
+
+    private init(
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, linearisation: Linearisation?, description: JSONValue,
+        centre: NetworkMember?, verbs: [String: Verb], source: Source
     ) {
         self.schema = schema
         self.design = design
         self.network = network
         self.likelihood = likelihood
-        self.isPoint = isPoint
         self.linearisation = linearisation
         self.description = description
         self.centre = centre
         self.verbs = verbs
-        self.draw = draw
+        self.source = source
     }
 
     /// Draws weights for this key, once, so that no query waits for it: as many as were asked of the earlier version, and at least the standard number.
@@ -114,7 +140,7 @@ public final class NetworkPosterior: LoadedState {
         return Question(request: request, draws: standard(request.draws), rows: try design.rows([request.rows]))
     }
 
-    private func standard(_ draws: Int?) -> Int { isPoint ? 1 : draws ?? (centre == nil ? Self.drawsStandard : 0) }
+    private func standard(_ draws: Int?) -> Int { used(draws ?? (centre == nil ? Self.drawsStandard : 0)) }
 
     /// Questions that can share a pass: of as many draws, and few rows.
     private func groups(_ queries: [QueryBytes]) -> [[(index: Int, question: Question)]] {
@@ -147,6 +173,9 @@ public final class NetworkPosterior: LoadedState {
 
     // MARK: draws
 
+    /// How many members an answer is made of that asks for so many draws.
+    private func used(_ draws: Int) -> Int { if case .given(let members) = source { members.count } else { draws } }
+
     private func asked(_ draws: Int, _ key: RandomKey) throws(AccrueError) -> PreparedMembers {
         let members = try members(key, draws)
         kept.withLock { $0.note(draws, key) }
@@ -159,10 +188,17 @@ public final class NetworkPosterior: LoadedState {
             let member = try kept.withLock { (kept) throws(AccrueError) in try kept.centre(centre, network: network, likelihood: likelihood) }
             return PreparedMembers(draws: [member], linearisation: linearisation)
         }
-        let wanted = isPoint ? 1 : count
+        let wanted = used(count)
         var members = kept.withLock { $0.members(key) }
         if members.count >= wanted { return PreparedMembers(draws: Array(members.prefix(wanted)), linearisation: linearisation) }
-        for index in members.count..<wanted { members.append(try PreparedMember(try draw(key.folding(index)), network: network, likelihood: likelihood)) }
+        for index in members.count..<wanted {
+            let member: NetworkMember
+            switch source {
+            case .drawn(let draw): member = try draw(key.folding(index))
+            case .given(let all): member = all[index]
+            }
+            members.append(try PreparedMember(member, network: network, likelihood: likelihood))
+        }
         kept.withLock { $0.keep(members, key) }
         return PreparedMembers(draws: members, linearisation: linearisation)
     }

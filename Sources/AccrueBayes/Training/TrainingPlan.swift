@@ -6,12 +6,25 @@ public struct TrainingPlan: Equatable, Sendable {
     public let stepsPerEpoch: Int
     public let epochs: Int
     public let sweeps: Int
+    /// Rows of each step on a shard, where all must have equally many; nil: a shard's rows are shared out over the steps.
+    public let rowsEach: Int?
+
+    /// Steps of equally many rows on every shard; what is left over of an epoch's order is left out.
+    /// - Throws: `invalidInput` when there are more sweeps than epochs.
+    public init(epochs: Int, rowsEach: Int, round: Round) throws(AccrueError) {
+        try self.init(epochs: epochs, stepsPerEpoch: max(1, round.roundRows / round.shards / rowsEach), rowsEach: rowsEach, round: round)
+    }
 
     /// - Parameters:
     ///   - epochs: passes over the round's rows, over all its sweeps.
     ///   - batch: rows of a step, over all shards.
     /// - Throws: `invalidInput` when there are more sweeps than epochs.
     public init(epochs: Int, batch: Int, round: Round) throws(AccrueError) {
+        // A shard has at least roundRows / shards rows, so no step is empty.
+        try self.init(epochs: epochs, stepsPerEpoch: max(1, min(round.roundRows / batch, round.roundRows / round.shards)), rowsEach: nil, round: round)
+    }
+
+    private init(epochs: Int, stepsPerEpoch: Int, rowsEach: Int?, round: Round) throws(AccrueError) {
         guard round.sweeps <= epochs else {
             throw AccrueError(
                 .invalidInput, while: "planning a round", "\(round.sweeps) sweeps share \(epochs) epochs; each needs at least one",
@@ -19,8 +32,8 @@ public struct TrainingPlan: Equatable, Sendable {
         }
         self.epochs = epochs
         sweeps = round.sweeps
-        // A shard has at least roundRows / shards rows, so no step is empty.
-        stepsPerEpoch = max(1, min(round.roundRows / batch, round.roundRows / round.shards))
+        self.stepsPerEpoch = stepsPerEpoch
+        self.rowsEach = rowsEach
     }
 
     public var steps: Int { epochs * stepsPerEpoch }
@@ -30,7 +43,8 @@ public struct TrainingPlan: Equatable, Sendable {
 
     /// The rows of one step, out of a shard's: places in an epoch's order.
     public func rows(of step: Int, shardRows: Int) -> Range<Int> {
-        shardRows * step / stepsPerEpoch..<shardRows * (step + 1) / stepsPerEpoch
+        if let rowsEach { return step * rowsEach..<(step + 1) * rowsEach }
+        return shardRows * step / stepsPerEpoch..<shardRows * (step + 1) / stepsPerEpoch
     }
 }
 
@@ -39,7 +53,7 @@ public struct TrainingPlan: Equatable, Sendable {
 public struct TrainingLoop: Sendable {
     public let plan: TrainingPlan
     public let schedule: Schedule
-    /// The first step of the round whose weights enter the average.
+    /// The first step of the round whose weights may enter the average.
     public let averageFrom: Int
     /// Every how many steps weights enter it.
     public let averageEvery: Int
@@ -58,22 +72,24 @@ public struct TrainingLoop: Sendable {
     public struct Outcome<Chosen: Optimiser>: Sendable {
         public var weights: Chosen.Weights
         public var optimiser: Chosen
-        /// Mean of the weights that entered the average during this sweep; nil when none did.
-        public var average: Chosen.Weights?
+        /// Mean of what entered the average during this sweep, weights or what else the optimiser names; nil when nothing did, or it was collected.
+        public var average: Chosen.Averaged?
         public var averaged: Int
         public var report: FitReport
     }
 
     /// Trains on a shard for one sweep.
     /// - Parameters:
+    ///   - collect: given what would enter the average at every step, in its place; nil: it is averaged.
     ///   - gradient: loss and gradient at the weights for a batch; the key is the step's own.
-    /// - Throws: `diverged` at the first loss that is not finite; `unavailable` when the round is stopped; what `gradient` throws.
+    /// - Throws: `diverged` at the first loss that is not finite; `unavailable` when the round is stopped; what `gradient` and `collect` throw.
     public func run<Chosen: Optimiser>(
         _ start: Chosen.Weights, _ optimiser: Chosen, rows: DesignRows, round: Round, key: RandomKey,
+        collect: ((Chosen.Averaged) throws(AccrueError) -> Void)? = nil,
         gradient: (Chosen.Weights, Batch, RandomKey) throws(AccrueError) -> (value: Tensor, gradient: Chosen.Weights)
     ) throws(AccrueError) -> Outcome<Chosen> {
         var weights = start, optimiser = optimiser
-        var average: Chosen.Weights?
+        var average: Chosen.Averaged?
         var averaged = 0, taken = 0
         var epochLoss = 0.0
         for epoch in plan.epochs(of: round.sweep) {
@@ -97,11 +113,13 @@ public struct TrainingLoop: Sendable {
                 taken += 1
                 if number >= averageFrom, (number + 1 - averageFrom) % averageEvery == 0 {
                     averaged += 1
-                    let share = 1 / Double(averaged)
-                    if let mean = average {
-                        average = try mean.zip(weights) { (mean, new) throws(AccrueError) in try mean.blended(with: new[0], share: share) }
+                    let share = 1 / Double(averaged), now = optimiser.averaged(weights)
+                    if let collect {
+                        try collect(now)
+                    } else if let mean = average {
+                        average = try mean.zip(now) { (mean, new) throws(AccrueError) in try mean.blended(with: new[0], share: share) }
                     } else {
-                        average = weights
+                        average = now
                     }
                 }
             }

@@ -7,8 +7,9 @@ public import AccrueCore
 /// arXiv 1802.07329). The online Laplace recipe, its temperature and its sweeps are this project's.
 ///
 /// What is exact in its merge: `family: full` of linear-Gaussian models in closed form wholly, for any shards; precisions of `family: diagonal`; the Fisher
-/// sums of `laplace` (of `family: lowRank` their diagonals, of `kronecker` their factors). What is not: the mean of a
-/// diagonal variational posterior over several shards after one sweep (more sweeps lead to the global optimum), and averaged weights of networks.
+/// sums of `laplace` (of `family: lowRank` their diagonals, of `kronecker` their factors), and the sum of what the shards of `naturalGradient` find of the
+/// precision. What is not: the mean of a diagonal variational posterior over several shards after one sweep (more sweeps lead to the global optimum), and
+/// averaged weights of networks.
 public enum IncrementalBayes {
     public static let name = "IncrementalBayes"
 
@@ -18,6 +19,8 @@ public enum IncrementalBayes {
         case laplace
         /// Mean-field variational inference with local reparameterisation; closed form for linear-Gaussian models.
         case variational
+        /// Mean-field variational inference by natural-gradient steps at one draw of the weights each (online Newton).
+        case naturalGradient
     }
 
     /// The form of the posterior.
@@ -49,6 +52,7 @@ public enum IncrementalBayes {
         public static let keys = [
             "model", "likelihood", "prior", "inference", "family", "rank", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
             "drawScale", "predictive", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
+            "momentum", "hessianMomentum", "initialHessian",
         ]
         public var model: ModelDeclaration
         public var likelihood: Likelihood
@@ -64,7 +68,8 @@ public enum IncrementalBayes {
         public var epochs: Int
         /// Rows of a step, over all shards; default 128.
         public var batch: Int
-        /// Adam's rate at a round's first step; default 0.003.
+        /// Rate at a round's first step: Adam's, default 0.003; of naturalGradient, the share of a diagonal Newton step, default 0.01
+        /// (weights pull together: a whole step by each would be far too long).
         public var learningRate: Double
         /// Share of the rate that is left at a round's last step; default 0.05.
         public var finalRate: Double
@@ -75,7 +80,7 @@ public enum IncrementalBayes {
         /// Rows a round from which the Fisher information is estimated; default 1,000.
         public var fisherRows: Int
         /// Draws use standard deviations times this; nil, `fitted` (the default of laplace): from one version to the next, the scale moves to where rows that
-        /// are scored before they are learned have the highest predictive density.
+        /// are scored before they are learned have the highest predictive density. Default 1 for the other kinds of inference; variational has no `fitted`.
         public var drawScale: Double?
         /// Default draws.
         public var predictive: Predictive
@@ -95,6 +100,13 @@ public enum IncrementalBayes {
         public var reservoirRows: Int
         /// Share of the past's say that the kept rows have; the prior has the rest. Default 0.5.
         public var reservoirShare: Double
+        /// β₁ of naturalGradient: momentum of the gradient; default 0.9.
+        public var momentum: Double
+        /// β₂ of naturalGradient: momentum of the Hessian; default nil, at which the Hessian remembers 20/T passes over a round's rows.
+        public var hessianMomentum: Double?
+        /// A row's Hessian before the first round's first step, nats a squared weight; nil, `fisher` (the default): the Fisher information of `fisherRows` rows
+        /// at the random first weights. Later rounds start at that of their own rows at the last mean.
+        public var initialHessian: Double?
 
         /// - Throws: `invalidInput` for unknown keys, values out of range, or choices that do not go together.
         public init(_ value: JSONValue, schema: Schema) throws(AccrueError) {
@@ -113,14 +125,16 @@ public enum IncrementalBayes {
             }
             epochs = try settings.whole("epochs", default: 5, in: 1...100_000)
             batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
-            learningRate = try settings.number("learningRate", default: 0.003, in: 1e-9...10)
+            learningRate = try settings.number("learningRate", default: inference == .naturalGradient ? 0.01 : 0.003, in: 1e-9...10)
             finalRate = try settings.number("finalRate", default: 0.05, in: 0...1)
             temperature = try settings.number("temperature", default: 1, in: 1e-6...1e6)
             keep = try settings.number("keep", default: 1, in: 1e-6...1)
             fisherRows = try settings.whole("fisherRows", default: 1_000, in: 1...10_000_000)
             let isFitted = settings.has("drawScale") ? settings.text("drawScale") == Self.fitted : inference == .laplace
             drawScale = isFitted ? nil : try settings.number("drawScale", default: 1, in: 0...100)
-            if isFitted, inference != .laplace { throw settings.refuse("drawScale", "is fitted, which belongs to inference laplace", hint: "give a number from 0 to 100") }
+            if isFitted, inference == .variational {
+                throw settings.refuse("drawScale", "is fitted, which inference variational does not have", hint: "give a number from 0 to 100")
+            }
             predictive = try settings.choice("predictive", default: .draws)
             if predictive != .draws, inference != .laplace {
                 throw settings.refuse("predictive", "is \(predictive.rawValue), which belongs to inference laplace", hint: "leave it out, or use inference laplace")
@@ -134,20 +148,34 @@ public enum IncrementalBayes {
             let reservoir = try settings.section("reservoir", known: ["rows", "share"])
             reservoirRows = try reservoir.whole("rows", default: 0, in: 0...10_000_000)
             reservoirShare = try reservoir.number("share", default: 0.5, in: 0...1)
-            for key in ["keepOnDrift", "driftThreshold", "reservoir"] where settings.has(key) && inference != .laplace {
-                throw settings.refuse(key, "belongs to inference laplace", hint: "leave it out, or use inference laplace")
+            momentum = try settings.number("momentum", default: 0.9, in: 0...0.9999)
+            hessianMomentum = settings.has("hessianMomentum") ? try settings.number("hessianMomentum", in: 0...0.99999999) : nil
+            let isFisher = !settings.has("initialHessian") || settings.text("initialHessian") == Self.fisher
+            initialHessian = isFisher ? nil : try settings.number("initialHessian", in: 1e-9...1e6)
+            for (keys, owners) in Self.owned where !owners.contains(inference) {
+                for key in keys where settings.has(key) {
+                    let words = owners.map(\.rawValue).joined(separator: " or ")
+                    throw settings.refuse(key, "belongs to inference \(words)", hint: "leave it out, or use inference \(words)")
+                }
             }
             if model.batchNorm {
                 throw settings.refuse("model.batchNorm", "is true; batch statistics have no posterior", hint: "leave it out, or use WeightAveraging")
             }
             if family != .diagonal, inference != .laplace, !(family == .full && isClosedForm) {
                 throw settings.refuse(
-                    "family", "is \(family.rawValue), which inference variational does not have for this model",
+                    "family", "is \(family.rawValue), which inference \(inference.rawValue) does not have for this model",
                     hint: "use inference laplace or family diagonal; family full is also for model linear, likelihood gaussian with a noisePrecision")
             }
         }
 
-        private static let fitted = "fitted"
+        private static let fitted = "fitted", fisher = "fisher"
+        /// Settings that belong to some kinds of inference alone.
+        private static let owned: [(keys: [String], owners: [Inference])] = [
+            (["keepOnDrift", "driftThreshold"], [.laplace, .naturalGradient]),
+            // Under naturalGradient the Hessian of kept rows would count beside the precision that they already gave.
+            (["reservoir"], [.laplace]), (["momentum", "hessianMomentum", "initialHessian"], [.naturalGradient]),
+            (["initialScale", "damping"], [.variational]),
+        ]
 
         /// A linear model with known Gaussian noise: everything is known in closed form.
         var isClosedForm: Bool {
@@ -168,6 +196,7 @@ public enum IncrementalBayes {
         return switch settings.inference {
         case .laplace: ErasedMethod(try OnlineLaplace(model: model))
         case .variational: ErasedMethod(MeanField(model: model))
+        case .naturalGradient: ErasedMethod(NaturalGradient(model: model))
         }
     }
 }

@@ -2,7 +2,7 @@ import AccrueBayes
 import AccrueCore
 import AccrueTensor
 
-/// What both kinds of inference over networks share: the network, its prior, and its first weights.
+/// What all kinds of inference over networks share: the network, its prior, and its first weights.
 struct IncrementalModel: Sendable {
     let settings: IncrementalBayes.Settings
     let schema: Schema
@@ -27,6 +27,12 @@ struct IncrementalModel: Sendable {
             if layer.hasBias { list.append((layer.bias, try .full([layer.outputs], precision))) }
         }
         return NamedTensors(list)
+    }
+
+    /// −log p of a batch at plain weights, mean over its rows, nats.
+    func loss(_ weights: NamedTensors, _ batch: Batch) throws(AccrueError) -> Tensor {
+        var pass = PlainPass(weights)
+        return try likelihood.loss(try network.apply(batch.inputs, &pass), batch.targets, weights: weights)
     }
 
     /// A posterior ready for queries: draws are mean + scale · standard deviation · z.

@@ -4,19 +4,6 @@ import AccrueTensor
 
 // The stored forms of what OnlineLaplace keeps and sends.
 
-extension OnlineLaplace.State {
-    var stored: Safetensors {
-        StoredTrees.stored(["mean": mean, "precision": precision, "coupling": coupling], ["method": IncrementalBayes.name, "inference": "laplace"])
-            .adding(memory.storedTensors, memory.storedMetadata)
-            .saying(roles: ["mean": .mean, "precision": .precision, "coupling": .precisionCoupling, "reservoir": .keptRows])
-    }
-    init(_ stored: Safetensors) throws(AccrueError) {
-        self.init(
-            mean: try NamedTensors(stored, prefix: "mean."), precision: try NamedTensors(stored, prefix: "precision."),
-            coupling: try NamedTensors(stored, prefix: "coupling."), memory: try StreamMemory(stored))
-    }
-}
-
 extension OnlineLaplace.Work {
     var stored: Safetensors {
         var trees = ["mean": mean, "precision": precision, "coupling": coupling, "weights": weights, "first": first, "second": second]
@@ -54,9 +41,4 @@ extension OnlineLaplace.Delta {
 extension OnlineLaplace.Fisher {
     var stored: Safetensors { StoredTrees.stored(["fisher": sums, "coupling": coupling]) }
     init(_ stored: Safetensors) throws(AccrueError) { self.init(sums: try NamedTensors(stored, prefix: "fisher."), coupling: try NamedTensors(stored, prefix: "coupling.")) }
-}
-
-extension ParameterRole {
-    /// C of a precision diag(D) + C: blocks without their diagonals, or the columns W of C = W Wᵀ, each a row.
-    static let precisionCoupling = ParameterRole("precision beside the diagonal")
 }

@@ -1,50 +1,84 @@
 public import AccrueBayes
 public import AccrueCore
-import AccrueTensor
-import Foundation
 
-/// Stochastic weight averaging: SGD with a rate that does not fall to zero wanders over a flat region of the loss, and the visited weights are averaged
-/// into one network; batch statistics are recomputed for the average before it is served.
+/// Stochastic weight averaging and its relatives: SGD with a rate that does not fall to zero wanders over a flat region of the loss; the weights that it
+/// visits are averaged into one network (SWA), make a Gaussian (SWAG), or are an ensemble (FGE).
 ///
 /// Source: Izmailov, Podoprikhin, Garipov, Vetrov & Wilson, "Averaging weights leads to wider optima and better generalization" (UAI 2018,
-/// arXiv 1803.05407). That a round's schedule starts anew with every part of the data, and the window over rounds, are this project's.
+/// arXiv 1803.05407); Maddox, Garipov, Izmailov, Vetrov & Wilson, "A simple baseline for Bayesian uncertainty in deep learning" (NeurIPS 2019,
+/// arXiv 1902.02476); Garipov, Izmailov, Podoprikhin, Vetrov & Wilson, "Loss surfaces, mode connectivity, and fast ensembling of DNNs" (NeurIPS 2018,
+/// arXiv 1802.10026). That a round's schedule starts anew with every part of the data, and the window over rounds, are this project's.
 ///
-/// What is exact in its merge: the average of all collected weights (row-weighted over shards), and pooled batch statistics (Chan). What is not: that
-/// weights trained apart stay in one basin. It is a point estimate: answers have no epistemic part.
-public struct WeightAveraging: LearningMethod {
+/// What is exact in their merges stands with each: `PointAverage`, `SnapshotGaussian`, `GeometricEnsemble`. What is not, in all three: that weights
+/// trained apart stay in one basin.
+public enum WeightAveraging {
     public static let name = "WeightAveraging"
+
+    /// What is made of the collected weights.
+    public enum Posterior: String, CaseIterable, Sendable {
+        /// Their mean: SWA, without an epistemic part (the default).
+        case point
+        /// A Gaussian with their mean and their variances: SWAG-Diagonal.
+        case swagDiagonal
+        /// A Gaussian with half their variances, and half the covariance of the newest `rank` of them: SWAG.
+        case swag
+        /// The newest `members` of them, collected at the lowest rate of each cycle; predictions are averaged: FGE.
+        case fge
+    }
+
+    /// FGE's cycles.
+    public struct Cycle: Equatable, Sendable {
+        /// Passes over a round's rows in a cycle, an even number; default 2.
+        public var epochs: Int
+        /// α₁: rate at the ends of a cycle; default 0.05.
+        public var high: Double
+        /// α₂: rate in its middle, where weights are collected; default 0.01.
+        public var low: Double
+    }
 
     /// The `settings` of a pipeline file.
     public struct Settings: Sendable {
         public static let keys = [
             "model", "likelihood", "epochs", "batch", "learningRate", "averagingRate", "momentum", "weightDecay", "averageFrom", "collectEvery", "window",
+            "posterior", "rank", "drawScale", "scoreDraws", "cycle", "members",
         ]
         public var model: ModelDeclaration
         public var likelihood: Likelihood
+        public var posterior: Posterior
         /// Passes over a round's rows; default 5.
         public var epochs: Int
         /// Rows of a step, over all shards; default 128.
         public var batch: Int
         /// Rate for the first half of the approach; default 0.05.
         public var learningRate: Double
-        /// Rate while weights are collected; default 0.01.
+        /// Rate while weights are collected; default 0.01. Not of fge, whose cycles have theirs.
         public var averagingRate: Double
         /// Default 0.9.
         public var momentum: Double
         /// L2, per step; default 0.0005.
         public var weightDecay: Double
-        /// Share of a round's steps before collecting begins; default 0.5.
+        /// Share of a round's steps before collecting, or fge's first cycle, begins; default 0.5.
         public var averageFrom: Double
-        /// Steps between collected weights; default 10.
+        /// Steps between collected weights; default 10. Not of fge, which collects once a cycle.
         public var collectEvery: Int
-        /// Collected weights that the average remembers at most, over rounds; default those of one round.
+        /// Collected weights that the average remembers at most, over rounds; default those of one round. Not of fge, which has `members`.
         public var window: Int?
+        /// K: newest collected weights of swag's low-rank part; default 20.
+        public var rank: Int
+        /// Draws of swag and swagDiagonal use standard deviations times this; default 1.
+        public var drawScale: Double
+        /// Draws with which rows are scored before they are learned; default 4. Of swag and swagDiagonal.
+        public var scoreDraws: Int
+        public var cycle: Cycle
+        /// Networks of fge's ensemble at most, over rounds: the oldest go; default 10.
+        public var members: Int
 
-        /// - Throws: `invalidInput` for unknown keys and values out of range.
+        /// - Throws: `invalidInput` for unknown keys, values out of range, or choices that do not go together.
         public init(_ value: JSONValue, schema: Schema) throws(AccrueError) {
             let settings = try SettingsReader(value, known: Self.keys, while: "reading the settings of \(WeightAveraging.name)")
             model = try ModelDeclaration(settings)
             likelihood = try Likelihood(settings, schema: schema)
+            posterior = try settings.choice("posterior", default: .point)
             epochs = try settings.whole("epochs", default: 5, in: 1...100_000)
             batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
             learningRate = try settings.number("learningRate", default: 0.05, in: 1e-9...10)
@@ -54,212 +88,78 @@ public struct WeightAveraging: LearningMethod {
             averageFrom = try settings.number("averageFrom", default: 0.5, in: 0...1)
             collectEvery = try settings.whole("collectEvery", default: 10, in: 1...1_000_000)
             window = settings.has("window") ? try settings.whole("window", default: 1, in: 1...1_000_000_000) : nil
+            rank = try settings.whole("rank", default: 20, in: 2...100)
+            drawScale = try settings.number("drawScale", default: 1, in: 0...100)
+            scoreDraws = try settings.whole("scoreDraws", default: 4, in: 1...Limits.queryDrawsMax)
+            let section = try settings.section("cycle", known: ["epochs", "high", "low"])
+            cycle = Cycle(
+                epochs: try section.whole("epochs", default: 2, in: 2...100_000), high: try section.number("high", default: 0.05, in: 1e-9...10),
+                low: try section.number("low", default: 0.01, in: 0...10))
+            members = try settings.whole("members", default: 10, in: 1...256)
+            try checkBelongings(settings)
+            if posterior == .fge { try checkCycle(section) }
+            if model.batchNorm, posterior.isGaussian {
+                throw settings.refuse(
+                    "model.batchNorm", "is true; each draw would need batch statistics of its own, recomputed over training rows that a query does not have",
+                    hint: "leave it out, or use posterior point or fge, whose networks are known when a round ends")
+            }
         }
-    }
 
-    /// What is served, and where SGD stands.
-    public struct State: StoredValue {
-        var average: NamedTensors
-        /// Of the average; empty without batch norms.
-        var statistics: NamedTensors
-        var weights: NamedTensors
-        /// Collected weights in the average.
-        var collected: Int
-    }
+        /// Settings of another posterior than the chosen one are refused: they would do nothing.
+        private func checkBelongings(_ settings: SettingsReader) throws(AccrueError) {
+            let belongings: [(keys: [String], owners: [Posterior])] = [
+                (["averagingRate", "collectEvery", "window"], [.point, .swagDiagonal, .swag]), (["drawScale", "scoreDraws"], [.swagDiagonal, .swag]),
+                (["rank"], [.swag]), (["cycle", "members"], [.fge]),
+            ]
+            for (keys, owners) in belongings where !owners.contains(posterior) {
+                for key in keys where settings.has(key) {
+                    let words = owners.map(\.rawValue).joined(separator: ", ")
+                    throw settings.refuse(key, "belongs to posterior \(words), not to \(posterior.rawValue)", hint: "leave it out, or choose another posterior")
+                }
+            }
+        }
 
-    /// A round in progress: the average so far, where SGD stands, and how many collected weights the average holds.
-    public struct Work: StoredValue {
-        var average: NamedTensors
-        var weights: NamedTensors
-        var collected: Int
-    }
-
-    /// What one sweep on one shard comes to.
-    public struct Delta: StoredValue {
-        var weights: NamedTensors
-        /// Mean of what this sweep collected on this shard.
-        var average: NamedTensors?
-        var collected: Int
-    }
-
-    /// Count, mean and centred squares of what flows into each batch norm.
-    public struct Flow: StoredValue {
-        var layers: [String: Moments]
-    }
-
-    private let settings: Settings
-    private let schema: Schema
-    private let network: Network
-    private let design: Design
-
-    /// - Throws: `invalidInput` when the settings or the schema do not fit.
-    public init(settings: Settings, schema: Schema) throws(AccrueError) {
-        self.settings = settings
-        self.schema = schema
-        network = try settings.model.network(inputShape: Design.inputShape(schema), outputs: settings.likelihood.outputs)
-        design = try Design(schema: schema, network: network, likelihood: settings.likelihood)
+        private func checkCycle(_ section: SettingsReader) throws(AccrueError) {
+            guard cycle.epochs % 2 == 0 else {
+                throw section.refuse("epochs", "is \(cycle.epochs); the lowest rate is in a cycle's middle: it must be even", hint: "use \(cycle.epochs + 1)")
+            }
+            guard cycle.low <= cycle.high else {
+                throw section.refuse("low", "is \(cycle.low), above cycle.high, \(cycle.high)", hint: "give a number from 0 to \(cycle.high)")
+            }
+            let left = Double(epochs) * (1 - averageFrom)
+            guard left + 1e-9 >= Double(cycle.epochs) / 2 else {
+                throw section.refuse(
+                    "epochs",
+                    "is \(cycle.epochs), but \(left) of the round's \(epochs) epochs are left after averageFrom \(averageFrom): no cycle gets to its middle",
+                    hint: "raise settings.epochs, or lower averageFrom or cycle.epochs")
+            }
+        }
     }
 
     /// - Throws: `invalidInput` when the settings or the schema do not fit.
     public static func make(_ value: JSONValue, _ schema: Schema) throws(AccrueError) -> any OpaqueMethod {
-        ErasedMethod(try WeightAveraging(settings: try Settings(value, schema: schema), schema: schema))
-    }
-
-    public var phases: MethodPhases { MethodPhases(scores: true, statistics: !network.batchNorms.isEmpty) }
-
-    public func initialState(key: RandomKey) throws(AccrueError) -> State {
-        let weights = try initialWeights(key: key)
-        var statistics: [(String, Tensor)] = []
-        for layer in network.batchNorms {
-            statistics.append(("\(layer.name).mean", try .zeros([layer.features])))
-            statistics.append(("\(layer.name).variance", try .ones([layer.features])))
+        let model = try AveragingModel(settings: try Settings(value, schema: schema), schema: schema)
+        return switch model.settings.posterior {
+        case .point: ErasedMethod(PointAverage(model: model))
+        case .swagDiagonal, .swag: ErasedMethod(SnapshotGaussian(model: model))
+        case .fge: ErasedMethod(GeometricEnsemble(model: model))
         }
-        return State(average: weights, statistics: NamedTensors(statistics), weights: weights, collected: 0)
-    }
-
-    /// Averaged weights of this method are taken as they are; a network is where SGD goes on from, and the average until the next version.
-    public func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
-        if let method = WeightsFromOutside.method(of: imported) {
-            guard method == Self.name else { throw WeightsFromOutside.strange(method, needed: Self.name) }
-            return State(
-                average: try WeightsFromOutside.weights(imported, prefix: "average.", like: state.average),
-                statistics: try WeightsFromOutside.weights(imported, prefix: "statistics.", like: state.statistics),
-                weights: try WeightsFromOutside.weights(imported, prefix: "weights.", like: state.weights), collected: try StoredTrees.whole("collected", imported))
-        }
-        // Batch statistics stand beside the weights, as NAME.mean and NAME.variance.
-        let all = NamedTensors((state.weights.tensors + state.statistics.tensors).map { ($0.name, $0.tensor) })
-        let found = try WeightsFromOutside.network(imported, like: all, likelihood: settings.likelihood)
-        let weights = NamedTensors(found.tensors.filter { state.weights.contains($0.name) }.map { ($0.name, $0.tensor) })
-        return State(
-            average: weights, statistics: NamedTensors(found.tensors.filter { state.statistics.contains($0.name) }.map { ($0.name, $0.tensor) }), weights: weights,
-            collected: 0)
-    }
-
-    /// Weights of new classes are zero.
-    public func adapt(_ state: State, from old: Schema, key: RandomKey) throws(AccrueError) -> State {
-        let zeros = try initialWeights(key: key).zeros()
-        return State(
-            average: try WeightsFromOutside.appended(state.average, zeros), statistics: state.statistics,
-            weights: try WeightsFromOutside.appended(state.weights, zeros), collected: state.collected)
-    }
-
-    public func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work {
-        _ = try plan(round)
-        return Work(average: state.average, weights: state.weights, collected: settings.window == nil ? 0 : state.collected)
-    }
-
-    public func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
-        let plan = try plan(round)
-        let from = min(plan.steps - 1, Int(Double(plan.steps) * settings.averageFrom))
-        let loop = TrainingLoop(
-            plan: plan,
-            // The rate has fallen to the averaging rate when nine tenths of the way to the first collected weights are done.
-            schedule: .averaging(initial: settings.learningRate, averaging: settings.averagingRate, reference: Double(max(1, from))),
-            averageFrom: from, averageEvery: min(settings.collectEvery, plan.steps - from))
-        // Momentum starts at zero after every merge: the merged weights have no past of their own.
-        let descent = try MomentumDescent(for: work.weights, momentum: settings.momentum, weightDecay: settings.weightDecay)
-        let outcome = try loop.run(work.weights, descent, rows: try design.rows(shard), round: round, key: key) { (weights, batch, _) throws(AccrueError) in
-            try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
-                var pass = PlainPass(weights)
-                return try settings.likelihood.loss(try network.apply(batch.inputs, &pass), batch.targets, weights: weights)
-            }
-        }
-        return (Delta(weights: outcome.weights, average: outcome.average, collected: outcome.averaged), outcome.report)
-    }
-
-    public func merge(_ deltas: [Weighted<Delta>], into work: Work, round: Round, key: RandomKey) throws(AccrueError) -> Work {
-        var result = work
-        result.weights = try deltas.map { Weighted($0.value.weights, rows: $0.rows) }.mean()
-        let parts = deltas.compactMap { delta in delta.value.average.map { Weighted($0, rows: delta.rows) } }
-        guard parts.count == deltas.count, let collected = deltas.first?.value.collected, collected > 0 else { return result }
-        let here = try parts.mean()
-        // A bounded memory is an exponential average over what was collected before.
-        let before = settings.window.map { min(work.collected, max(0, $0 - collected)) } ?? work.collected
-        result.average = before == 0 ? here : try [Weighted(work.average, rows: before), Weighted(here, rows: collected)].mean()
-        result.collected = before + collected
-        return result
-    }
-
-    public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Flow? {
-        let rows = try design.rows(shard)
-        // The same batch size on every shard; a short last batch would have other statistics and is left out.
-        let size = min(settings.batch, round.roundRows / round.shards)
-        var layers: [String: Moments] = [:]
-        for start in stride(from: 0, through: rows.count - size, by: size) {
-            if round.shouldStop() { throw AccrueError(.unavailable, while: "recomputing batch statistics", "the work was stopped") }
-            var pass = FlowPass(weights: work.average, layers: layers)
-            _ = try network.apply(try rows.inputs(start..<start + size), &pass)
-            layers = pass.layers
-        }
-        return Flow(layers: layers)
-    }
-
-    public func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? {
-        try posterior(state).score(rows, draws: 1, key: key)
-    }
-
-    public func finish(_ work: Work, round: Round, moments: [Flow], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
-        var list: [(String, Tensor)] = []
-        for layer in network.batchNorms {
-            var pooled = Moments(dimension: layer.features)
-            for part in moments { if let here = part.layers[layer.name] { pooled.merge(here) } }
-            guard pooled.count > 0 else { throw AccrueError(.engine, while: "making a version", "no batch statistics of '\(layer.name)' were computed") }
-            list.append(("\(layer.name).mean", try Tensor(pooled.mean.map(Float.init), shape: [layer.features])))
-            list.append(("\(layer.name).variance", try Tensor(pooled.variances.map(Float.init), shape: [layer.features])))
-        }
-        return State(average: work.average, statistics: NamedTensors(list), weights: work.weights, collected: work.collected)
-    }
-
-    public func load(_ state: State) throws(AccrueError) -> any LoadedState { try posterior(state) }
-
-    private func plan(_ round: Round) throws(AccrueError) -> TrainingPlan {
-        try TrainingPlan(epochs: settings.epochs, batch: settings.batch, round: round)
-    }
-
-    private func initialWeights(key: RandomKey) throws(AccrueError) -> NamedTensors {
-        var list = try settings.likelihood.ownWeights()
-        for (name, tensor) in try network.initialWeights(key: key).tensors { list.append((name, tensor)) }
-        return NamedTensors(list)
-    }
-
-    private func posterior(_ state: State) throws(AccrueError) -> NetworkPosterior {
-        try state.average.check(against: try initialWeights(key: RandomKey(seed: 0)), while: "loading averaged weights")
-        var statistics: BatchStatistics = [:]
-        for layer in network.batchNorms {
-            statistics[layer.name] = (try state.statistics.tensor("\(layer.name).mean"), try state.statistics.tensor("\(layer.name).variance"))
-        }
-        let member = NetworkMember(state.average, statistics: statistics)
-        let distance = try state.average.zip(state.weights) { (a, w) throws(AccrueError) in try (a - w[0]).squared().sum() }.tensors
-        var square = 0.0
-        for (_, tensor) in distance { square += try tensor.item() }
-        return NetworkPosterior(
-            schema: schema, design: design, network: network, likelihood: settings.likelihood, isPoint: true,
-            description: .object([
-                "method": .string(Self.name), "model": .string(settings.model.kind.rawValue), "parameters": .integer(state.average.elementCount),
-                "collected": .integer(state.collected), "distanceToLastWeights": .number(square.squareRoot()),
-            ])
-        ) { (_) throws(AccrueError) in member }
     }
 }
 
-/// Training-mode pass that gathers the moments of what flows into each batch norm.
-private struct FlowPass: NetworkPass {
-    let weights: NamedTensors
-    var layers: [String: Moments]
+extension WeightAveraging.Posterior {
+    /// Whether weights are drawn.
+    var isGaussian: Bool { self == .swagDiagonal || self == .swag }
 
-    func affine(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
-        try layer(x, try weights.tensor(layer.weight), layer.hasBias ? try weights.tensor(layer.bias) : nil)
-    }
-
-    mutating func batchNorm(_ layer: Layer.BatchNorm, _ x: Tensor) throws(AccrueError) -> Tensor {
-        let wide = try x.cast(to: .f64)
-        let isImage = x.shape.count == 4
-        let mean = isImage ? try wide.mean(0, 2, 3, keepDims: true) : try wide.mean(0, keepDims: true)
-        let deviations = try (wide - mean).squared()
-        let squares = isImage ? try deviations.sum(0, 2, 3) : try deviations.sum(0)
-        let count = Double(x.elementCount / layer.features)
-        layers[layer.name, default: Moments(dimension: layer.features)].merge(
-            Moments(count: count, mean: try mean.doubles(), centredSquares: try squares.doubles()))
-        return try x.batchNormalised(scale: try weights.tensor(layer.scale), shift: try weights.tensor(layer.shift))
+    /// Whether a file is an export of this posterior; false: a bare network.
+    /// - Throws: `invalidInput` for an export of another method, or of another posterior of this one.
+    func made(_ imported: Safetensors) throws(AccrueError) -> Bool {
+        guard let method = WeightsFromOutside.method(of: imported) else { return false }
+        let other = imported.metadata["posterior"] ?? Self.point.rawValue
+        guard method == WeightAveraging.name, other == rawValue else {
+            let name = WeightAveraging.name
+            throw WeightsFromOutside.strange(method == name ? "\(name) with posterior \(other)" : method, needed: "\(name) with posterior \(rawValue)")
+        }
+        return true
     }
 }

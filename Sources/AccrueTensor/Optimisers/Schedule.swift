@@ -1,7 +1,7 @@
 import Foundation
 
 /// A learning rate as a function of the step: no state, so a restart in mid-cycle continues as if nothing had happened.
-public enum Schedule: Equatable, Sendable {
+public indirect enum Schedule: Equatable, Sendable {
     case constant(Double)
     /// From `from` at step 0 in a straight line to `to` at the last step, constant after it.
     case linear(from: Double, to: Double, steps: Int)
@@ -18,6 +18,8 @@ public enum Schedule: Equatable, Sendable {
     case cyclical(high: Double, low: Double, cycle: Int)
     /// FGE's triangular one: from `high` to `low` and back within each cycle. Source: Garipov et al. 2018, code dnn-mode-connectivity, utils.py.
     case triangular(high: Double, low: Double, cycle: Double)
+    /// One schedule before a step, another from there on, for which that step is step 0.
+    case sequence(Schedule, until: Double, then: Schedule)
 
     /// The rate at a step (0-based; fractions are allowed where the unit is an epoch).
     public func rate(at step: Double) -> Double {
@@ -46,6 +48,7 @@ public enum Schedule: Equatable, Sendable {
         case .triangular(let high, let low, let cycle):
             let u = step.truncatingRemainder(dividingBy: cycle) / cycle
             return u < 0.5 ? high * (1 - 2 * u) + low * 2 * u : high * (2 * u - 1) + low * (2 - 2 * u)
+        case .sequence(let first, let until, let second): return step < until ? first.rate(at: step) : second.rate(at: step - until)
         }
     }
 }

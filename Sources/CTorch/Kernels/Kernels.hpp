@@ -45,6 +45,18 @@ struct FactorisedStep {
     float *meanOut, *logScaleOut, *momentsOut[4];
 };
 
+// An online Newton step's numbers: rates of mean, momentum and Hessian (`gain`), 1 over the momentum's correction for its start, what Hessian and damping
+// are multiplied by to be a precision, and the share of the damping below which their sum is held.
+struct NewtonRates {
+    float rate, beta1, scale, gain, count, floor;
+};
+
+// Its operands, of which `draw` is where the gradient was taken, and where results go.
+struct NewtonStep {
+    const float *draw, *gradient, *mean, *hessian, *momentum, *centre, *damping;
+    float *drawOut, *meanOut, *hessianOut, *momentumOut;
+};
+
 // The same without a prior of its own: a penalty, of a kind and two numbers or a precision a weight, and quadratic sites, which may be absent.
 constexpr int32_t penaltyGaussian = 0, penaltyAutomatic = 1, penaltyLogUniform = 2;
 struct SparseStep {
@@ -87,6 +99,7 @@ struct Kernels {
         const AdamRates &, int64_t count, const float *weight, const float *gradient, const float *first, const float *second, const float *centre,
         const float *strength, float *weightOut, float *firstOut, float *secondOut);
     void (*factorisedAdam)(const AdamRates &, const FactorisedStep &, int64_t count);
+    void (*newton)(const NewtonRates &, const NewtonStep &, uint64_t high, uint64_t low, int64_t count);
     void (*sparseAdam)(const AdamRates &, const SparseStep &, int64_t count);
     void (*variances)(int64_t count, const float *logScale, float low, float high, float *out);
     void (*addNoise)(uint64_t high, uint64_t low, int64_t count, const float *mean, const float *variance, float *out, float *rates);

@@ -8,7 +8,7 @@
 #include "Merging.hpp"
 
 static constexpr Kernels table = {
-    levelName, false, lanes, normals, packedCount, packWeights, convolve, pool, poolNoisy, patchCount, patchSums, patchSquares, scatter, adam, factorisedAdam,
+    levelName, false, lanes, normals, packedCount, packWeights, convolve, pool, poolNoisy, patchCount, patchSums, patchSquares, scatter, adam, factorisedAdam, newton,
     sparseAdam, variances, addNoise, draw, placeCount, packDense, dense, weightedSum, weightedSumDouble,
 };
 

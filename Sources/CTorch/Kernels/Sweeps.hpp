@@ -167,3 +167,29 @@ static void draw(uint64_t high, uint64_t low, int64_t count, const float *mean, 
             store(out + at, part(mean + at, end - at) + part(deviation + at, end - at) * scale * part(noise + at - start, end - at), end - at);
     }
 }
+
+// One online Newton step and the next draw (Shen et al. 2024, Algorithm 1). H = h + δ; the Hessian's estimate is gradient · (draw − mean) · count · H, and H
+// moves by a + a²/2H with a the gain's share of the way to it, which halves H at most; H is held at floor · δ. NaN passes through.
+static void newton(const NewtonRates &r, const NewtonStep &s, uint64_t high, uint64_t low, int64_t count) {
+    float noise[noiseAtOnce];
+    for (int64_t start = 0; start < count; start += noiseAtOnce) {
+        const int64_t end = start + noiseAtOnce < count ? start + noiseAtOnce : count;
+        normals(high, low, static_cast<uint64_t>(start), end - start, noise);
+        for (int64_t at = start; at < end; at += lanes) {
+            const int64_t some = end - at;
+            const F damping = part(s.damping + at, some), hessian = part(s.hessian + at, some), g = part(s.gradient + at, some);
+            F mean = part(s.mean + at, some), whole = hessian + damping;
+            const F away = (g * (part(s.draw + at, some) - mean) * r.count * whole - hessian) * r.gain;
+            whole = whole + away + away * away * 0.5f / whole;
+            const F least = damping * r.floor;
+            const I under = whole < least;
+            whole = under ? least : whole;
+            const F momentum = part(s.momentum + at, some) * r.beta1 + g * (1.0f - r.beta1);
+            mean = mean - (momentum * r.scale + damping * (mean - part(s.centre + at, some))) * r.rate / whole;
+            store(s.momentumOut + at, momentum, some);
+            store(s.hessianOut + at, whole - damping, some);
+            store(s.meanOut + at, mean, some);
+            store(s.drawOut + at, mean + part(noise + at - start, some) / root(whole * r.count), some);
+        }
+    }
+}

@@ -177,6 +177,20 @@ typedef struct ct_factorised {
 // One step of Adam on loss + share * KL(q, prior). Writes six new tensors (mean, log scale, both moments of either); 0, or -1 on failure.
 int32_t ct_factorised_adam_step(const ct_adam *adam, const ct_factorised *factorised, ct_tensor _Nullable *_Nonnull out);
 
+// An online Newton step (Shen et al. 2024): `gain` is one minus the Hessian's momentum, `count` what Hessian + damping are multiplied by to be a precision,
+// `floor` the share of the damping at which that sum is held, `correction` the momentum's for its start.
+typedef struct ct_newton {
+    double rate, beta1, correction, gain, count, floor;
+} ct_newton;
+
+// Where the gradient was taken and the gradient there; independent Gaussians by mean and Hessian, the mean's momentum, and the prior's mean and damping.
+typedef struct ct_drawn {
+    ct_tensor draw, gradient, mean, hessian, momentum, centre, damping;
+} ct_drawn;
+
+// One step on F32 tensors of one shape, and the next draw with the key's normals. Writes four new tensors (draw, mean, Hessian, momentum); 0, or -1 on failure.
+int32_t ct_newton_step(const ct_newton *newton, const ct_drawn *drawn, uint64_t high, uint64_t low, ct_tensor _Nullable *_Nonnull out);
+
 // What keeps weights near zero: a Gaussian prior of precision `a` (or the tensor `precision`), one of each weight's own with the best precision
 // a / (mean^2 + variance + b), or the log-uniform one.
 typedef enum ct_penalty { CT_PENALTY_GAUSSIAN, CT_PENALTY_AUTOMATIC, CT_PENALTY_LOG_UNIFORM } ct_penalty;

@@ -93,11 +93,9 @@ struct Baseline: LearningMethod {
     func load(_ state: State) throws(AccrueError) -> any LoadedState { try posterior(state) }
 
     private func posterior(_ state: State) throws(AccrueError) -> NetworkPosterior {
-        let member = NetworkMember(state.weights)
-        return NetworkPosterior(
-            schema: schema, design: design, network: network, likelihood: likelihood, isPoint: true,
-            description: ["method": "Baseline", "kind": .string(kind.rawValue)]
-        ) { (_) throws(AccrueError) in member }
+        NetworkPosterior(
+            schema: schema, design: design, network: network, likelihood: likelihood,
+            description: ["method": "Baseline", "kind": .string(kind.rawValue)], members: [NetworkMember(state.weights)])
     }
 
     private func importance(_ weights: NamedTensors, _ rows: DesignRows, added: NamedTensors?, key: RandomKey) throws(AccrueError) -> NamedTensors {

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """PyTorch's training step of the models in `accrue bench step`: the same mathematics in the usual way of writing it, on one thread.
+Natural-gradient steps are held against Adam on the deterministic network: no prior, no average.
 
     peers/step.py MODEL INFERENCE eager|compiled
 
@@ -28,7 +29,7 @@ MODELS = {
     "mlp": ((784,), [((400, 784), None), ((400, 400), None), ((10, 400), None)]),
 }
 shape, layers = MODELS[model]
-variational = inference == "variational"
+variational, plain = inference == "variational", inference == "naturalGradient"
 inputs, targets = torch.rand((rows,) + shape), torch.randperm(rows) % 10
 
 means, scales, precisions = [], [], []
@@ -76,6 +77,8 @@ def loss_of(x, y):
         for m, s, m0, s0 in zip(means, scales, prior_means, prior_scales):
             divergence = divergence + (0.5 * (torch.exp(2 * (s - s0)) + (m - m0) ** 2 * torch.exp(-2 * s0) - 1) - (s - s0)).sum()
         return loss + divergence / rows
+    if plain:
+        return loss
     return loss + sum((p * (m - m0) ** 2).sum() for p, m, m0 in zip(precisions, means, prior_means)) * (0.5 / rows)
 
 
@@ -90,7 +93,7 @@ def step():
     loss = loss_now(x, y)
     loss.backward()
     optimiser.step()
-    if not variational:
+    if not variational and not plain:
         taken += 1
         with torch.no_grad():
             torch._foreach_lerp_(averages, means, 1 / taken)

@@ -15,7 +15,7 @@ extension BenchCommand {
                 """)
 
         @Option(help: "lenet5, conv3 or mlp.") var model: String
-        @Option(help: "variational or laplace.") var inference: String
+        @Option(help: "variational, laplace or naturalGradient.") var inference: String
         @Option(help: "Rows a step.") var batch = 128
         @Option(help: "Steps to time.") var steps = 60
         @Option(help: "The fused kernels: reference, baseline, avx2, avx512 or widest.") var kernels = "widest"
