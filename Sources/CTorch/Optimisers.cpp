@@ -79,7 +79,7 @@ int32_t ct_newton_step(const ct_newton *newton, const ct_drawn *drawn, uint64_t 
         for (auto &tensor : made) tensor = at::empty_like(a[0]);
         const auto &n = *newton;
         const NewtonRates rates = {static_cast<float>(n.rate), static_cast<float>(n.beta1), static_cast<float>(1 / n.correction), static_cast<float>(n.gain),
-                                   static_cast<float>(n.count), static_cast<float>(n.floor)};
+                                   static_cast<float>(n.count), static_cast<float>(n.floor), static_cast<float>(n.longest)};
         kernels().newton(
             rates,
             {floats(a[0]), floats(a[1]), floats(a[2]), floats(a[3]), floats(a[4]), floats(a[5]), floats(a[6]), made[0].data_ptr<float>(),

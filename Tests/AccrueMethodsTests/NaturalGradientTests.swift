@@ -68,7 +68,7 @@ import Testing
                 [
                     "model": ["kind": "linear", "bias": false], "likelihood": ["kind": "gaussian", "noisePrecision": .number(b)], "epochs": .integer(steps),
                     "batch": .integer(rows.count), "learningRate": .number(rate), "hessianMomentum": .number(1 - gain), "temperature": .number(temperature),
-                    "keep": .number(keep), "initialHessian": 5,
+                    "keep": .number(keep), "initialHessian": 5, "stepMax": 1_000,
                 ], Self.schema)
             let sweeps = shards == 1 ? 1 : steps, key = RandomKey(seed: 1), parts = try parts()
             func round(_ sweep: Int, _ shard: Int) -> Round {
@@ -284,7 +284,7 @@ import Testing
             title: "diverging", method: "IncrementalBayes",
             settings: [
                 "model": ["kind": "mlp", "hidden": [8]], "inference": "naturalGradient", "likelihood": ["kind": "gaussian", "noisePrecision": 1e6],
-                "prior": ["precision": 1e-6], "initialHessian": 1e-6, "learningRate": 10, "epochs": 50, "batch": 20,
+                "prior": ["precision": 1e-6], "initialHessian": 1e-6, "stepMax": 1e9, "learningRate": 10, "epochs": 50, "batch": 20,
             ], schema: Scenario.regression, rows: Scenario.regressionRows)
         let error = #expect(throws: AccrueError.self) { try scenario.run() }
         #expect(error?.code == .diverged && error?.hint.contains("learning rate") == true)
@@ -301,6 +301,7 @@ import Testing
             (["inference": "naturalGradient", "initialScale": 0.5], ["initialScale", "belongs to inference variational"]),
             (["inference": "naturalGradient", "momentum": 1], ["momentum", "0.9999"]),
             (["inference": "naturalGradient", "hessianMomentum": 1], ["hessianMomentum", "0.99999999"]),
+            (["inference": "naturalGradient", "stepMax": 0], ["stepMax"]),
             (["inference": "naturalGradient", "initialHessian": 0], ["initialHessian", "0"]),
             (["inference": "naturalGradient", "initialHessian": "fischer"], ["initialHessian", "fischer"]),
             (["inference": "naturalGradiant"], ["did you mean 'naturalGradient'"]), (["momentum": 0.5], ["momentum", "belongs to inference naturalGradient"]),

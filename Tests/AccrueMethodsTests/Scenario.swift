@@ -86,18 +86,20 @@ struct Scenario: Sendable, CustomStringConvertible {
         Scenario(
             title: "IncrementalBayes, mlp, naturalGradient, softmax", method: "IncrementalBayes",
             settings: [
-                "model": ["kind": "mlp", "hidden": [16]], "inference": "naturalGradient", "epochs": 8, "batch": 20, "learningRate": 0.1, "fisherRows": 60,
-                "keepOnDrift": 0.5,
+                "model": ["kind": "mlp", "hidden": [16]], "inference": "naturalGradient", "epochs": 8, "batch": 20, "learningRate": 0.1,
+                "stepMax": 0.03, "fisherRows": 60, "keepOnDrift": 0.5,
             ], schema: classes(3, [2]), rows: blobs),
         Scenario(
             title: "IncrementalBayes, mlp, naturalGradient, learned noise", method: "IncrementalBayes",
             settings: [
-                "model": ["kind": "mlp", "hidden": [16]], "inference": "naturalGradient", "epochs": 20, "batch": 20, "learningRate": 0.1, "drawScale": "fitted",
+                "model": ["kind": "mlp", "hidden": [16]], "inference": "naturalGradient", "epochs": 20, "batch": 20, "learningRate": 0.1,
+                "stepMax": 0.03, "drawScale": "fitted",
             ], schema: regression, rows: regressionRows),
         Scenario(
             title: "IncrementalBayes, conv3, naturalGradient", method: "IncrementalBayes",
             settings: [
-                "model": ["kind": "conv3", "widths": [4, 4, 4]], "inference": "naturalGradient", "epochs": 6, "batch": 20, "learningRate": 0.1, "fisherRows": 40,
+                "model": ["kind": "conv3", "widths": [4, 4, 4]], "inference": "naturalGradient", "epochs": 6, "batch": 20, "learningRate": 0.1,
+                "stepMax": 0.03, "fisherRows": 40,
             ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
         Scenario(
             title: "IncrementalBayes, conv3, laplace", method: "IncrementalBayes",

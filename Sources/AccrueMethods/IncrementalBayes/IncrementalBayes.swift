@@ -52,7 +52,7 @@ public enum IncrementalBayes {
         public static let keys = [
             "model", "likelihood", "prior", "inference", "family", "rank", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
             "drawScale", "predictive", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
-            "momentum", "hessianMomentum", "initialHessian",
+            "stepMax", "momentum", "hessianMomentum", "initialHessian",
         ]
         public var model: ModelDeclaration
         public var likelihood: Likelihood
@@ -68,8 +68,8 @@ public enum IncrementalBayes {
         public var epochs: Int
         /// Rows of a step, over all shards; default 128.
         public var batch: Int
-        /// Rate at a round's first step: Adam's, default 0.003; of naturalGradient, the share of a diagonal Newton step, default 0.01
-        /// (weights pull together: a whole step by each would be far too long).
+        /// Rate at a round's first step: Adam's, default 0.003; of naturalGradient, the share of a diagonal Newton step, default 0.01 (weights pull
+        /// together: a whole step by each would be far too long for all).
         public var learningRate: Double
         /// Share of the rate that is left at a round's last step; default 0.05.
         public var finalRate: Double
@@ -100,6 +100,8 @@ public enum IncrementalBayes {
         public var reservoirRows: Int
         /// Share of the past's say that the kept rows have; the prior has the rest. Default 0.5.
         public var reservoirShare: Double
+        /// The longest step of a weight in naturalGradient, at a round's first step; it falls as the rate does. Default 0.003.
+        public var stepMax: Double
         /// β₁ of naturalGradient: momentum of the gradient; default 0.9.
         public var momentum: Double
         /// β₂ of naturalGradient: momentum of the Hessian; default nil, at which the Hessian remembers 20/T passes over a round's rows.
@@ -148,6 +150,7 @@ public enum IncrementalBayes {
             let reservoir = try settings.section("reservoir", known: ["rows", "share"])
             reservoirRows = try reservoir.whole("rows", default: 0, in: 0...10_000_000)
             reservoirShare = try reservoir.number("share", default: 0.5, in: 0...1)
+            stepMax = try settings.number("stepMax", default: 0.003, in: 1e-9...1e9)
             momentum = try settings.number("momentum", default: 0.9, in: 0...0.9999)
             hessianMomentum = settings.has("hessianMomentum") ? try settings.number("hessianMomentum", in: 0...0.99999999) : nil
             let isFisher = !settings.has("initialHessian") || settings.text("initialHessian") == Self.fisher
@@ -173,7 +176,7 @@ public enum IncrementalBayes {
         private static let owned: [(keys: [String], owners: [Inference])] = [
             (["keepOnDrift", "driftThreshold"], [.laplace, .naturalGradient]),
             // Under naturalGradient the Hessian of kept rows would count beside the precision that they already gave.
-            (["reservoir"], [.laplace]), (["momentum", "hessianMomentum", "initialHessian"], [.naturalGradient]),
+            (["reservoir"], [.laplace]), (["stepMax", "momentum", "hessianMomentum", "initialHessian"], [.naturalGradient]),
             (["initialScale", "damping"], [.variational]),
         ]
 

@@ -76,9 +76,10 @@ struct NaturalGradient: PrecisionInference {
             try (precision * (1 / count)).cast(to: .f32)
         }
         let start = HessianGaussian(mean: work.mean, hessian: try hessian(work, rows, round: round, key: key.folding("fisher")))
+        let constants = OnlineNewtonSettings(
+            beta1: settings.momentum, beta2: hessianMomentum(plan), count: count, floor: Self.floor, longest: settings.stepMax / settings.learningRate)
         let newton = OnlineNewton(
-            start, momentum: work.momentum, steps: work.steps, prior: (work.centre, damping),
-            settings: OnlineNewtonSettings(beta1: settings.momentum, beta2: hessianMomentum(plan), count: count, floor: Self.floor), key: key.folding("draws"))
+            start, momentum: work.momentum, steps: work.steps, prior: (work.centre, damping), settings: constants, key: key.folding("draws"))
         let outcome = try loop.run(try newton.draw(), newton, rows: rows, round: round, key: key) { (weights, batch, _) throws(AccrueError) in
             try valueAndGradient(at: weights) { (weights) throws(AccrueError) in try model.loss(weights, batch) }
         }

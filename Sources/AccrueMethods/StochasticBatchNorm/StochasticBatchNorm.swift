@@ -300,8 +300,12 @@ public struct StochasticBatchNorm: LearningMethod {
         if noise.drawsStatistics { for layer in drawnNorms { if let one = state.moments.distribution(layer.name) { distributions.append((layer.name, one)) } } }
         let drops = noise.drops && settings.dropout > 0
         let (weights, network, rate) = (state.weights, network, settings.dropout)
+        guard drops || !distributions.isEmpty else {
+            let member = NetworkMember(weights, statistics: fixed)
+            return NetworkPosterior(schema: schema, design: design, network: network, likelihood: settings.likelihood, description: .null, members: [member])
+        }
         return NetworkPosterior(
-            schema: schema, design: design, network: network, likelihood: settings.likelihood, isPoint: distributions.isEmpty && !drops, description: .null
+            schema: schema, design: design, network: network, likelihood: settings.likelihood, description: .null
         ) { [fixed, distributions] (key) throws(AccrueError) in
             var statistics = fixed
             for (name, distribution) in distributions { statistics[name] = try distribution.draw(key.folding(name)) }

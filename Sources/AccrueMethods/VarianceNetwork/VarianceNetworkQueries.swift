@@ -76,8 +76,8 @@ final class LoadedVarianceNetwork: LoadedState {
                 "weights of \(layers.map(\.name).joined(separator: ", ")) have expectation 0: a network with expectations in their place guesses",
                 hint: "ask with draws, or add 'diagnostic': true to see it guess")
         }
-        let member = try expected(), still = NetworkPosterior(
-            schema: schema, design: design, network: network, likelihood: likelihood, isPoint: true, description: .null) { (_) throws(AccrueError) in member }
+        let still = NetworkPosterior(
+            schema: schema, design: design, network: network, likelihood: likelihood, description: .null, members: [try expected()])
         var answer = try still.answer(question, key: key)
         if case .object(var fields) = answer.header {
             fields["expectations"] = true

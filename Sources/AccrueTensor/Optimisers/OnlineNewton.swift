@@ -24,12 +24,13 @@ public struct HessianGaussian<Weights: TensorTree>: TensorTree {
 ///     ĥ = g · (w − m) · P                                the Hessian's estimate by reparameterisation: E_q ĥ = E_q ∇²loss (Stein's identity)
 ///     a = (1 − β₂)(ĥ − h),  h ← h + a + a² / 2(h + δ)    h + δ is at least halved, never negative; held at ε δ
 ///     ḡ ← β₁ ḡ + (1 − β₁) g
-///     m ← m − rate · (ḡ / (1 − β₁ᵗ) + δ (m − m₀)) / (h + δ)
+///     m ← m − rate · cut((ḡ / (1 − β₁ᵗ) + δ (m − m₀)) / (h + δ), ±longest)
 ///
 /// The prior is N(m₀, (count · δ)⁻¹), weight by weight. The squared term keeps h + δ positive and raises h by about (1 − β₂) Var(ĥ) / 2(h + δ).
+/// Steps are cut because weights pull together: where many do, the step that is right for each alone is far too long for all.
 ///
 /// Source: Shen et al., "Variational learning is effective for large deep networks" (ICML 2024, arXiv 2402.17641), Algorithm 1; Khan & Rue, "The Bayesian
-/// learning rule" (2023). A prior with a mean and a precision of its own for each weight, and the bound ε δ in place of ESS and clipping, are this project's.
+/// learning rule" (2023). A prior with a mean and a precision of its own for each weight, and the bound ε δ, are this project's.
 public struct OnlineNewton<Weights: TensorTree>: Optimiser {
     public private(set) var posterior: HessianGaussian<Weights>
     /// Running mean of the gradient.
@@ -74,7 +75,7 @@ public struct OnlineNewton<Weights: TensorTree>: Optimiser {
         let key = key.folding(steps)
         var step = ct_newton(
             rate: rate, beta1: settings.beta1, correction: 1 - pow(settings.beta1, Double(steps)), gain: 1 - settings.beta2, count: settings.count,
-            floor: settings.floor)
+            floor: settings.floor, longest: settings.longest)
         let named = weights.tensors
         let lists = [weights, gradient, posterior.mean, posterior.hessian, momentum, prior.mean, prior.damping].map(\.tensors)
         var updated = [[Tensor]](repeating: [], count: 4)
@@ -106,11 +107,14 @@ public struct OnlineNewtonSettings: Equatable, Sendable {
     public var count: Double
     /// ε: the share of δ at which h + δ is held.
     public var floor: Double
+    /// The longest step of a mean, before it is multiplied by the rate.
+    public var longest: Double
 
-    public init(beta1: Double = 0.9, beta2: Double, count: Double, floor: Double = 0.05) {
+    public init(beta1: Double = 0.9, beta2: Double, count: Double, floor: Double = 0.05, longest: Double = .infinity) {
         self.beta1 = beta1
         self.beta2 = beta2
         self.count = count
         self.floor = floor
+        self.longest = longest
     }
 }

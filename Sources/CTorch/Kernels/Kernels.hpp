@@ -46,9 +46,9 @@ struct FactorisedStep {
 };
 
 // An online Newton step's numbers: rates of mean, momentum and Hessian (`gain`), 1 over the momentum's correction for its start, what Hessian and damping
-// are multiplied by to be a precision, and the share of the damping below which their sum is held.
+// are multiplied by to be a precision, the share of the damping below which their sum is held, and the longest whole step of a mean.
 struct NewtonRates {
-    float rate, beta1, scale, gain, count, floor;
+    float rate, beta1, scale, gain, count, floor, longest;
 };
 
 // Its operands, of which `draw` is where the gradient was taken, and where results go.

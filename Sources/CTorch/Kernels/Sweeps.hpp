@@ -185,7 +185,11 @@ static void newton(const NewtonRates &r, const NewtonStep &s, uint64_t high, uin
             const I under = whole < least;
             whole = under ? least : whole;
             const F momentum = part(s.momentum + at, some) * r.beta1 + g * (1.0f - r.beta1);
-            mean = mean - (momentum * r.scale + damping * (mean - part(s.centre + at, some))) * r.rate / whole;
+            F step = (momentum * r.scale + damping * (mean - part(s.centre + at, some))) / whole;
+            const I above = step > F(r.longest), below = step < F(-r.longest);
+            step = above ? F(r.longest) : step;
+            step = below ? F(-r.longest) : step;
+            mean = mean - step * r.rate;
             store(s.momentumOut + at, momentum, some);
             store(s.hessianOut + at, whole - damping, some);
             store(s.meanOut + at, mean, some);

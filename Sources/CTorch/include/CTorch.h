@@ -178,9 +178,9 @@ typedef struct ct_factorised {
 int32_t ct_factorised_adam_step(const ct_adam *adam, const ct_factorised *factorised, ct_tensor _Nullable *_Nonnull out);
 
 // An online Newton step (Shen et al. 2024): `gain` is one minus the Hessian's momentum, `count` what Hessian + damping are multiplied by to be a precision,
-// `floor` the share of the damping at which that sum is held, `correction` the momentum's for its start.
+// `floor` the share of the damping at which that sum is held, `longest` a mean's step before it is multiplied by `rate`, `correction` the momentum's for its start.
 typedef struct ct_newton {
-    double rate, beta1, correction, gain, count, floor;
+    double rate, beta1, correction, gain, count, floor, longest;
 } ct_newton;
 
 // Where the gradient was taken and the gradient there; independent Gaussians by mean and Hessian, the mean's momentum, and the prior's mean and damping.
