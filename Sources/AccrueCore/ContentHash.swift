@@ -3,22 +3,55 @@ public import Foundation
 
 /// A SHA-256 digest: the name of a blob, and of a chunk's content.
 public struct ContentHash: Hashable, Codable, Sendable, Comparable, CustomStringConvertible {
-    /// 64 lower-case hexadecimal digits.
-    public let hex: String
+    // The digest's bytes, the first the most significant, so that words compare as digits do.
+    private let first, second, third, fourth: UInt64
+
+    private init(word: (Int) -> UInt64) { (first, second, third, fourth) = (word(0), word(1), word(2), word(3)) }
 
     public init(of data: Data) {
         self.init(SHA256.hash(data: data))
     }
 
     public init(_ digest: SHA256.Digest) {
-        let digits = Array("0123456789abcdef".utf8)
-        hex = String(decoding: digest.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
+        self = digest.withUnsafeBytes { bytes in
+            ContentHash { UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8 * $0, as: UInt64.self)) }
+        }
     }
 
     /// Nil unless `hex` is 64 lower-case hexadecimal digits.
     public init?(hex: String) {
-        guard hex.utf8.count == 64, hex.utf8.allSatisfy({ (48...57).contains($0) || (97...102).contains($0) }) else { return nil }
-        self.hex = hex
+        var text = hex
+        let words = text.withUTF8 { digits -> ContentHash? in
+            guard digits.count == 64 else { return nil }
+            var isHex = true
+            let hash = ContentHash { word in
+                digits[16 * word..<16 * word + 16].reduce(0) { value, digit in
+                    switch digit {
+                    case 48...57: return value << 4 | UInt64(digit - 48)
+                    case 97...102: return value << 4 | UInt64(digit - 87)
+                    default:
+                        isHex = false
+                        return 0
+                    }
+                }
+            }
+            return isHex ? hash : nil
+        }
+        guard let words else { return nil }
+        self = words
+    }
+
+    /// 64 lower-case hexadecimal digits.
+    public var hex: String {
+        String(unsafeUninitializedCapacity: 64) { digits in
+            for (word, value) in [first, second, third, fourth].enumerated() {
+                for place in 0..<16 {
+                    let digit = UInt8(truncatingIfNeeded: value >> (60 - 4 * place)) & 15
+                    digits[16 * word + place] = digit < 10 ? 48 + digit : 87 + digit
+                }
+            }
+            return 64
+        }
     }
 
     public init(from decoder: any Decoder) throws {
@@ -37,5 +70,7 @@ public struct ContentHash: Hashable, Codable, Sendable, Comparable, CustomString
     /// The first 12 digits, for people.
     public var short: String { String(hex.prefix(12)) }
     public var description: String { hex }
-    public static func < (left: ContentHash, right: ContentHash) -> Bool { left.hex < right.hex }
+    public static func < (left: ContentHash, right: ContentHash) -> Bool {
+        (left.first, left.second, left.third, left.fourth) < (right.first, right.second, right.third, right.fourth)
+    }
 }

@@ -43,7 +43,7 @@ public struct Safetensors: Equatable, Sendable {
             ])
             offset += tensor.data.count
         }
-        var json = Data(JSONValue.object(header).canonical.utf8)
+        var json = JSONValue.object(header).canonicalBytes
         json.append(contentsOf: repeatElement(UInt8(ascii: " "), count: (8 - json.count % 8) % 8))
         var bytes = Data(capacity: 8 + json.count + offset)
         withUnsafeBytes(of: UInt64(json.count).littleEndian) { bytes.append(contentsOf: $0) }

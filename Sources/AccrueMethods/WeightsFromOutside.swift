@@ -56,6 +56,19 @@ enum WeightsFromOutside {
         return Safetensors(tensors: network)
     }
 
+    /// The same, with batch statistics as NAME.mean and NAME.variance beside the weights; those may be left out, and are then as they were.
+    static func network(
+        _ imported: Safetensors, weights: NamedTensors, statistics: NamedTensors, likelihood: Likelihood
+    ) throws(AccrueError) -> (weights: NamedTensors, statistics: NamedTensors) {
+        let all = weights.joined(with: statistics)
+        let own = try likelihood.ownWeights().map { (name, _) throws(AccrueError) in (name, try weights.tensor(name)) }
+        let found = try Self.weights(imported, like: all, given: statistics.joined(with: NamedTensors(own)))
+        func part(_ tree: NamedTensors) throws(AccrueError) -> NamedTensors {
+            NamedTensors(try tree.names.map { (name) throws(AccrueError) in (name, try found.tensor(name)) })
+        }
+        return (try part(weights), try part(statistics))
+    }
+
     private static func refusal(_ problem: String) -> AccrueError {
         AccrueError(.invalidInput, while: operation, problem, hint: "name and shape the tensors as 'accrue query NAME describe' lists the model's layers")
     }
@@ -81,4 +94,9 @@ enum WeightsFromOutside {
         }
         return NamedTensors(list)
     }
+}
+
+extension NamedTensors {
+    /// With the tensors of another tree, of other names.
+    func joined(with other: NamedTensors) -> NamedTensors { NamedTensors((tensors + other.tensors).map { ($0.name, $0.tensor) }) }
 }

@@ -19,7 +19,7 @@ public struct Message: Equatable, Sendable {
     /// - Throws: `invalidInput` when the header cannot be written as JSON.
     public init(_ verb: String, id: String? = nil, encoding header: some Encodable, payload: [Data] = []) throws(AccrueError) {
         self.init(verb, try JSONValue(encoding: header), payload: payload)
-        if let id { self.header = self.header.adding(id: id) }
+        if let id { self.header.add(id: id) }
     }
 
     /// The request's id, echoed in its answer.
@@ -56,7 +56,7 @@ public struct Message: Equatable, Sendable {
     /// Frames, without the routing identity.
     /// - Throws: `limitExceeded` when a frame, the header or their number is too large to send.
     public func frames() throws(AccrueError) -> [Data] {
-        let text = Data(header.canonical.utf8)
+        let text = header.canonicalBytes
         try Self.check(header: text, parts: payload.count + 3, payload)
         return [Data(Self.protocolVersion.utf8), Data(verb.utf8), text] + payload
     }
@@ -91,6 +91,15 @@ public struct Message: Equatable, Sendable {
 }
 
 extension JSONValue {
+    /// Puts the field `id` into this object.
+    mutating func add(id: String) {
+        guard case .object(var fields) = self else { return }
+        // Nobody else may hold the fields, or they would be copied.
+        self = .null
+        fields["id"] = .string(id)
+        self = .object(fields)
+    }
+
     /// This object with the field `id`.
     func adding(id: String?) -> JSONValue {
         guard let id, case .object(var fields) = self else { return self }

@@ -17,6 +17,8 @@ final class ClusterEnd: Sendable {
         var pushed: [(worker: String, bytes: Data, key: String?)] = []
         var pieces = PieceAssembly(bytesMax: 1 << 28, openBytesMax: 1 << 28)
         var count = 0
+        /// How often it was asked who is there.
+        var hellos = 0
     }
 
     let state = Mutex(State())
@@ -33,7 +35,10 @@ final class ClusterEnd: Sendable {
         loop = try SocketLoop()
         try bind("control") { [weak self] message throws(AccrueError) in
             guard message.known == .hello, let self else { return try answer(message) }
-            let live = state.withLock { ($0.ingest, $0.query) }
+            let live = state.withLock { state in
+                state.hellos += 1
+                return (state.ingest, state.query)
+            }
             let endpoints = Endpoints(bulk: address("bulk"), events: address("events"), ingest: live.0, query: live.1)
             return try .reply(message.id, encoding: Welcome(boot: "b", endpoints: endpoints))
         }

@@ -72,6 +72,34 @@ struct PushTests {
         #expect(acknowledgement.position == 1 && end.state.withLock { $0.pushed.map(\.worker) } == ["b"])
     }
 
+    @Test("many chunks under way at a worker that dies all go to another, and one task asks for all of them whether it lives")
+    func watch() async throws {
+        let end = try ClusterEnd()
+        let deaf = Mutex(0), count = 40
+        try end.addWorker("good")
+        end.remove("good")
+        try end.bind("deaf") { [weak end] _ throws(AccrueError) in
+            let isLast = deaf.withLock { deaf in
+                deaf += 1
+                return deaf == count
+            }
+            // All that it will ever be sent is there, and none of it is answered.
+            if isLast, let end { end.state.withLock { $0.ingest = [end.address("good")] } }
+            return nil
+        }
+        end.state.withLock { $0.ingest.append(end.address("deaf")) }
+        let connection = try await end.connection()
+        let before = end.state.withLock { $0.hellos }
+        try await withThrowingTaskGroup(of: Acknowledgement.self) { group in
+            for number in 0..<count { group.addTask { try await connection.push(OutgoingChunk(bytes: Data("\(number)".utf8)), to: "p") } }
+            try await group.waitForAll()
+        }
+        let pushed = Set(end.state.withLock { $0.pushed.map(\.bytes) })
+        #expect(pushed == Set((0..<count).map { Data("\($0)".utf8) }))
+        // Each push asks once when it is given up, before it goes elsewhere; the watch asks once a second.
+        #expect(end.state.withLock { $0.hellos } - before < count + count / 2)
+    }
+
     @Test("a chunk that is refused ends the pushing there, with the worker's error")
     func refusal() async throws {
         let end = try ClusterEnd()

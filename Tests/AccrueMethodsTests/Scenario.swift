@@ -128,6 +128,31 @@ struct Scenario: Sendable, CustomStringConvertible {
                 "model": ["kind": "conv3", "widths": [4, 4, 4]], "penalty": "variationalDropout", "curvature": "noisy", "epochs": 6, "batch": 20, "learningRate": 0.01,
             ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
         Scenario(
+            title: "StochasticBatchNorm, mlp", method: "StochasticBatchNorm",
+            settings: ["model": ["kind": "mlp", "hidden": [16], "batchNorm": true], "epochs": 10, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "StochasticBatchNorm, conv3, dropout", method: "StochasticBatchNorm",
+            settings: [
+                "model": ["kind": "conv3", "widths": [4, 4, 4], "batchNorm": true], "epochs": 8, "batch": 20, "learningRate": 0.01, "dropout": 0.1, "drawn": "convolutional",
+                "passes": 2,
+            ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
+            title: "StochasticBatchNorm, mlp, learned noise", method: "StochasticBatchNorm",
+            settings: ["model": ["kind": "mlp", "hidden": [16], "batchNorm": true], "epochs": 20, "batch": 20, "learningRate": 0.01], schema: regression,
+            rows: regressionRows),
+        Scenario(
+            title: "VarianceNetwork, mlp", method: "VarianceNetwork",
+            settings: ["model": ["kind": "mlp", "hidden": [16, 16]], "layers": ["dense2"], "epochs": 30, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]), rows: blobs),
+        Scenario(
+            title: "VarianceNetwork, conv3 with batch norm", method: "VarianceNetwork",
+            settings: [
+                "model": ["kind": "conv3", "widths": [4, 8, 8], "batchNorm": true], "layers": ["conv3"], "epochs": 20, "batch": 20, "learningRate": 0.01,
+            ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.5) }),
+        Scenario(
+            title: "VarianceNetwork, mlp, dropout", method: "VarianceNetwork",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "layers": ["dense1"], "noise": "dropout", "rate": 0.2, "epochs": 10, "batch": 20, "learningRate": 0.01],
+            schema: classes(3, [2]), rows: blobs),
+        Scenario(
             title: "WeightAveraging, mlp", method: "WeightAveraging",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 8, "batch": 20, "collectEvery": 4, "window": 30], schema: classes(3, [2]), rows: blobs),
         Scenario(

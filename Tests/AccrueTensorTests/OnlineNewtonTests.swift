@@ -16,7 +16,7 @@ import Testing
 
     @Test("steps and draws are those of the equations, on every instruction set, across the kernel's stretches", arguments: [37, 1_024, 2_051])
     func equations(n: Int) throws {
-        let settings = OnlineNewtonSettings(beta1: 0.9, beta2: 0.9, count: 50, longest: 2)
+        let settings = OnlineNewtonSettings(beta1: 0.9, beta2: 0.9, count: 50, floor: 0.9, longest: 2)
         let start = HessianGaussian(mean: try Self.part("mean", n), hessian: try Self.squares("hessian", n, 0.5))
         let centre = try Self.part("centre", n), damping = try Self.squares("damping", n, 0.2), rate = 0.05
         for level in FusedKernels.allCases where (try? FusedKernels.use(level)) != nil {
@@ -35,7 +35,7 @@ import Testing
                     var whole = h[index] + d[index]
                     let a = 0.1 * (g[index] * (w[index] - m[index]) * 50 * whole - h[index])
                     whole += a + a * a / (2 * whole)
-                    if whole < 0.05 * d[index] { (whole, held) = (0.05 * d[index], held + 1) }
+                    if whole < settings.floor * d[index] { (whole, held) = (settings.floor * d[index], held + 1) }
                     h[index] = whole - d[index]
                     momentum[index] = 0.9 * momentum[index] + 0.1 * g[index]
                     let move = (momentum[index] / (1 - pow(0.9, Double(step))) + d[index] * (m[index] - m0[index])) / whole

@@ -1,4 +1,5 @@
 import AccrueCore
+import AccrueTesting
 import AccrueWire
 import Foundation
 import Testing
@@ -43,6 +44,27 @@ struct MessageTests {
         #expect { try Message("push", payload: [Data(count: Limits.frameBytesMax + 1)]).frames() } throws: {
             ($0 as? AccrueError)?.code == .limitExceeded
         }
+    }
+
+    @Test("the headers of pushes say what their Codable form says")
+    func pushHeaders() throws {
+        let hash = ContentHash(of: Data([1])), chunk = LogEntry.Chunk(identity: hash, key: "k", rows: 3, bytes: 9)
+        let replica = Replica(worker: "w", boot: "b"), refusal = AccrueError(.conflict, while: "testing", "no")
+        for push in [Push(pipeline: "p"), Push(pipeline: "p", incarnation: "i", key: "", offset: 0, totalBytes: 7, hash: hash)] { #expect(try DirectCoding.agrees(push)) }
+        #expect(try DirectCoding.agrees(replica))
+        for replicas in [nil, [], [replica, replica]] {
+            let item = Announce.Item(chunk, replicas: replicas)
+            #expect(try DirectCoding.agrees(item))
+            #expect(try DirectCoding.agrees(Announce(worker: "w", pipeline: "p", incarnation: "i", items: [item, Announce.Item(chunk)])))
+        }
+        let taken = [AnnounceReply.Result.taken(at: 4, duplicate: false), .taken(at: 5, duplicate: true)]
+        #expect(try DirectCoding.agrees(taken[0]))
+        #expect(try DirectCoding.agrees(AnnounceReply(results: taken)))
+        #expect(try DirectCoding.agrees(Acknowledgement(chunk: hash, position: 1, duplicate: true)))
+        // An error among the results is written by Codable, with all that it says.
+        let mixed = AnnounceReply(results: taken + [.refused(refusal)])
+        #expect(mixed.json == nil)
+        #expect(try Message(frames: Message.reply("a", encoding: mixed).frames()).read(AnnounceReply.self) == mixed)
     }
 
     @Test("random frames never crash the reader")

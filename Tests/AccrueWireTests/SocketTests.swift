@@ -124,6 +124,71 @@ struct SocketTests {
         loop.stop()
     }
 
+    @Test("messages that many threads send to one peer all arrive, each thread's in its order, wherever they leave from")
+    func sendingThreads() async throws {
+        let loop = try SocketLoop()
+        let threads = 6, messages = 400
+        let received = Mutex<[[Int]]>(Array(repeating: [], count: threads))
+        let (all, allCame) = AsyncStream<Void>.makeStream()
+        let bound = try loop.bind("server", at: Self.endpoint()) { incoming in
+            guard let thread = incoming.message.header["thread"]?.int, let number = incoming.message.header["number"]?.int else { return .taken }
+            let count = received.withLock { received in
+                received[thread].append(number)
+                return received.reduce(0) { $0 + $1.count }
+            }
+            if count == threads * messages { allCame.yield() }
+            return .taken
+        }
+        // A loop of its own: the receiving one is busy meanwhile, the sending one asleep, but for what the threads make it do.
+        let sender = try SocketLoop()
+        try sender.connect("client", to: bound) { _ in .taken }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for thread in 0..<threads {
+                group.addTask {
+                    try await onOwnThread {
+                        for number in 0..<messages {
+                            try sender.send(Message("x", ["thread": .integer(thread), "number": .integer(number)]), on: "client")
+                            // Also through the loop's own queue.
+                            if number % 50 == 49 { sender.timer(ms: 1) {} }
+                        }
+                    }
+                }
+            }
+            try await group.waitForAll()
+        }
+        for await _ in all { break }
+        #expect(received.withLock { $0 } == Array(repeating: Array(0..<messages), count: threads))
+        sender.stop()
+        loop.stop()
+    }
+
+    @Test("answers are not missed when other threads send on the socket that they come to")
+    func answersWhileSending() async throws {
+        let loop = try SocketLoop()
+        let bound = try Self.echo(loop, "server", at: Self.endpoint())
+        let asking = try SocketLoop()
+        let requester = try Requester(asking, name: "client", to: bound)
+        // Each thread waits for its answer before it asks again: an answer that a sender took in, and of which the loop was not told, would stop it.
+        let sums = try await withThrowingTaskGroup(of: Int.self) { group in
+            for thread in 0..<4 {
+                group.addTask {
+                    try await onOwnThread {
+                        try (0..<300).reduce(0) { sum, number in
+                            let message = Message(.status, ["x": .integer(thread * 1_000 + number)])
+                            // Not sent again before the suite's time is over, so that nothing but the wake-up helps.
+                            let answer = try requester.requestAndWait(message, timeoutMs: Waiting.answerMs, resendMs: Waiting.answerMs)
+                            return sum + (answer.header["x"] == message.header["x"] ? 1 : 0)
+                        }
+                    }
+                }
+            }
+            return try await group.reduce(into: [Int]()) { $0.append($1) }
+        }
+        #expect(sums == [300, 300, 300, 300])
+        asking.stop()
+        loop.stop()
+    }
+
     @Test("hints reach subscribers of their topic")
     func hints() async throws {
         let loop = try SocketLoop()

@@ -144,11 +144,12 @@ struct HostileTests {
         let values = (0..<100).map(Double.init)
         try await coordinator.withWorker("a") { ingest in
             for await _ in coordinator.readiness { break }
-            let acknowledgement = try await Producer.push(try Producer.chunk(values), to: ingest)
+            let bytes = try Producer.chunk(values), acknowledgement = try await Producer.push(bytes, to: ingest)
             let folder = "\(coordinator.folder)/a/spool"
             let name = try #require(try FileManager.default.contentsOfDirectory(atPath: folder).first)
-            let file = try FileHandle(forUpdating: URL(fileURLWithPath: "\(folder)/\(name)"))
-            try file.seek(toOffset: try file.seekToEnd() - 200)
+            let path = URL(fileURLWithPath: "\(folder)/\(name)"), place = try #require(try Data(contentsOf: path).range(of: bytes))
+            let file = try FileHandle(forUpdating: path)
+            try file.seek(toOffset: UInt64(place.upperBound - 200))
             try file.write(contentsOf: Data([0xAA]))
             await #expect { try await ingest.fetchChunk(acknowledgement.chunk, incarnation: "i1", timeoutMs: Waiting.answerMs) } throws: { ($0 as? AccrueError)?.code == .corrupt }
             // It joins again; then it has nothing to tell of.

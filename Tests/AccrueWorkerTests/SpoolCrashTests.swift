@@ -11,6 +11,14 @@ struct SpoolCrashTests {
     static func chunk(_ payload: Data) -> LogEntry.Chunk { LogEntry.Chunk(identity: ContentHash(of: payload), key: nil, rows: 1, bytes: payload.count) }
     static func key(_ payload: Data) -> SpoolKey { SpoolKey(incarnation: "i", identity: ContentHash(of: payload)) }
 
+    /// A whole record, padded.
+    static func record(_ payload: Data, salt: UInt64?, checksum: PayloadChecksum? = nil) throws -> Data {
+        var bytes = try SpoolRecord(incarnation: "i", chunk: chunk(payload), checksum: checksum ?? PayloadChecksum(of: payload)).head(payloadBytes: payload.count, salt: salt)
+        bytes.append(payload)
+        bytes.append(Data(count: SpoolRecord.aligned(bytes.count) - bytes.count))
+        return bytes
+    }
+
     static func put(_ spool: Spool, _ payload: Data) async throws -> Spool.Stored {
         try await withCheckedContinuation { continuation in
             spool.append(chunk(payload), incarnation: "i", bytes: payload) { continuation.resume(returning: $0) }
@@ -22,9 +30,7 @@ struct SpoolCrashTests {
         let folder = try SpoolTests.Folder()
         let inner = Data("seven of nine".utf8)
         // A chunk that looks like a segment of a spool: however it is cut, nothing in it is taken for a record.
-        var forged = try SpoolRecord(incarnation: "i", chunk: Self.chunk(inner), checksum: ContentHash(of: inner)).head(payloadBytes: inner.count)
-        forged.append(inner)
-        forged.append(Data(count: 51))
+        let forged = try Self.record(inner, salt: nil)
         let payloads = [Data("first".utf8), forged, Data(repeating: 3, count: 130)]
         let first = try folder.open()
         var ends: [Int] = []
@@ -34,14 +40,15 @@ struct SpoolCrashTests {
         }
         first.stop()
         let whole = try Data(contentsOf: folder.segment())
-        let copy = folder.path + "/" + SpoolSegment.name(2)
+        let name = SpoolSegment.Name(number: 2, salt: try #require(SpoolSegment.Name(file: folder.segments[0])).salt)
+        let copy = folder.path + "/" + name.file
         // The zeros behind a payload are no part of it.
         let wanted = zip(ends, payloads).map { end, payload in end - SpoolRecord.aligned(payload.count) + payload.count }
         let cuts = Array((0...whole.count).reversed())
         try whole.write(to: URL(fileURLWithPath: copy))
         // On a thread of its own, so that tests that wait are not held up.
         let misread = await WorkThreads("cutting").run { cuts.filter { length in
-            guard truncate(copy, off_t(length)) == 0, let records = try? SpoolSegment(opening: 2, in: folder.path).scan().records else { return true }
+            guard truncate(copy, off_t(length)) == 0, let records = try? SpoolSegment(opening: name, in: folder.path).scan().records else { return true }
             return records.map(\.record.key) != payloads.indices.filter { wanted[$0] <= length }.map { Self.key(payloads[$0]) }
         } }
         #expect(misread.isEmpty)
@@ -85,7 +92,7 @@ struct SpoolCrashTests {
         let folder = try SpoolTests.Folder()
         let isFailing = Mutex(false)
         let (fatals, fatal) = AsyncStream<AccrueError>.makeStream()
-        let spool = try Spool(folder: folder.path, segmentBytesMax: 1 << 20) { isFailing.withLock { $0 } ? -1 : fdatasync($0) } report: { _ in
+        let spool = try Spool(folder: folder.path, segmentBytesMax: 1 << 20, aheadBytes: 0) { isFailing.withLock { $0 } ? -1 : fdatasync($0) } report: { _ in
         } fatal: { fatal.yield($0) }
         #expect(try await Self.put(spool, Data("safe".utf8)) == .written)
         isFailing.withLock { $0 = true }
@@ -106,13 +113,13 @@ struct SpoolCrashTests {
         _ = try await Self.put(first, Data("one".utf8))
         first.stop()
         let made = Mutex(0)
-        _ = try Spool(folder: folder.path, segmentBytesMax: 1 << 20) { file in
+        _ = try Spool(folder: folder.path, segmentBytesMax: 1 << 20, aheadBytes: 0) { file in
             made.withLock { $0 += 1 }
             return fdatasync(file)
         } report: { _ in } fatal: { _ in }
         #expect(made.withLock { $0 } == 1)
         #expect(throws: AccrueError.self) {
-            try Spool(folder: folder.path, segmentBytesMax: 1 << 20) { _ in -1 } report: { _ in } fatal: { _ in }
+            try Spool(folder: folder.path, segmentBytesMax: 1 << 20, aheadBytes: 0) { _ in -1 } report: { _ in } fatal: { _ in }
         }
     }
 
@@ -137,7 +144,7 @@ struct SpoolCrashTests {
     func fullDisk() async throws {
         guard let disk = SmallDisk() else { return }
         let filler = disk.path + "/filler"
-        let spool = try Spool(folder: disk.path + "/spool", report: { _ in }, fatal: { Issue.record("a full disk is not the end: \($0)") })
+        let spool = try Spool(folder: disk.path + "/spool", aheadBytes: 4_096, report: { _ in }, fatal: { Issue.record("a full disk is not the end: \($0)") })
         let small = Data(repeating: 1, count: 1_000), large = Data(repeating: 2, count: 900_000)
         #expect(try await Self.put(spool, small) == .written)
         try Data(repeating: 0, count: 500_000).write(to: URL(fileURLWithPath: filler))
@@ -154,6 +161,17 @@ struct SpoolCrashTests {
         spool.stop()
         let again = try Spool(folder: disk.path + "/spool", report: { Issue.record("\($0)") }, fatal: { _ in })
         #expect(try again.items().count == 3 && again.bytes(of: Self.key(large)) == large)
+    }
+
+    @Test("without room for zeros ahead records are stored without them")
+    func noRoomAhead() async throws {
+        guard let disk = SmallDisk() else { return }
+        let spool = try Spool(folder: disk.path + "/spool", report: { _ in }, fatal: { Issue.record("a full disk is not the end: \($0)") })
+        try Data(repeating: 0, count: 950_000).write(to: URL(fileURLWithPath: disk.path + "/filler"))
+        for number in 0..<20 { #expect(try await Self.put(spool, Data(repeating: UInt8(number), count: 1_000)) == .written) }
+        spool.stop()
+        let again = try Spool(folder: disk.path + "/spool", report: { Issue.record("\($0)") }, fatal: { _ in })
+        #expect(again.items().count == 20)
     }
 
     @Test("files that are no segments are left alone")

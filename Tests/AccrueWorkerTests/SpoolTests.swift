@@ -1,5 +1,8 @@
 import AccrueCore
+import AccrueTesting
+import Dispatch
 import Foundation
+import Glibc
 import Synchronization
 import Testing
 
@@ -19,8 +22,9 @@ struct SpoolTests {
 
         func segment(_ index: Int = 0) throws -> URL { URL(fileURLWithPath: path + "/" + (try segments[index])) }
 
-        func open(segmentBytesMax: Int = 64 << 20) throws -> Spool {
-            try Spool(folder: path, segmentBytesMax: segmentBytesMax) { line in
+        /// - Parameter ahead: as `aheadBytes`; else segments end where their records do.
+        func open(segmentBytesMax: Int = 64 << 20, ahead: Int = 0) throws -> Spool {
+            try Spool(folder: path, segmentBytesMax: segmentBytesMax, aheadBytes: ahead) { line in
                 self.reports.withLock { $0.append(line) }
             } fatal: { error in
                 Issue.record("the spool lost durability: \(error)")
@@ -40,10 +44,10 @@ struct SpoolTests {
         return (SpoolKey(incarnation: "i", identity: chunk.identity), try result.get())
     }
 
-    @Test("chunks are read back, whole and by range, also after opening again", arguments: [0, 1, 63, 64, 65, 1000, 1_500_000])
-    func reading(count: Int) async throws {
+    @Test("chunks are read back, whole and by range, also after opening again", arguments: [0, 1, 63, 64, 65, 1000, 1_500_000], [0, 8_192])
+    func reading(count: Int, ahead: Int) async throws {
         let folder = try Folder()
-        var spool = try folder.open()
+        var spool = try folder.open(ahead: ahead)
         let (key, stored) = try await Self.put(spool, 3, key: "k/0 \"ü\"", count: count)
         #expect(stored == .written)
         _ = try await Self.put(spool, 4, count: 77)
@@ -54,7 +58,7 @@ struct SpoolTests {
             #expect(spool.items().first { $0.key == key }?.chunk.key == "k/0 \"ü\"")
             #expect(spool.items().count == 2)
             spool.stop()
-            spool = try folder.open()
+            spool = try folder.open(ahead: ahead)
         }
         #expect(folder.reports.withLock { $0.isEmpty })
     }
@@ -190,6 +194,41 @@ struct SpoolTests {
         let again = try folder.open()
         #expect(Set(again.items().map(\.key)) == [keys[0], keys[2], keys[3]])
         #expect(try again.bytes(of: keys[2]) == Self.bytes(2))
+    }
+
+    @Test("work given before a group goes before it, and what it appends is in that group")
+    func prepared() async throws {
+        let folder = try Folder()
+        let syncs = Mutex(0), isBusy = DispatchSemaphore(value: 0), mayGoOn = DispatchSemaphore(value: 0)
+        let spool = try Spool(folder: folder.path, segmentBytesMax: 1 << 20, aheadBytes: 0) { file in
+            let number = syncs.withLock { syncs in
+                syncs += 1
+                return syncs
+            }
+            if number == 1 {
+                isBusy.signal()
+                mayGoOn.wait()
+            }
+            return fdatasync(file)
+        } report: { _ in } fatal: { _ in }
+        async let first = Self.put(spool, 1)
+        // The spool's thread is with the disk from here on.
+        try await onOwnThread { isBusy.wait() }
+        let bytes = Self.bytes(2), chunk = LogEntry.Chunk(identity: ContentHash(of: Self.bytes(2)), key: nil, rows: 1, bytes: 1000)
+        let stored = Mutex<[Spool.Stored]>([])
+        let isTaken = spool.prepare { [weak spool] in
+            spool?.append(chunk, incarnation: "i", bytes: bytes) { result in if let done = try? result.get() { stored.withLock { $0.append(done) } } }
+        }
+        #expect(isTaken)
+        async let second = Self.put(spool, 3)
+        // Whatever waits now is written in one group.
+        while spool.shared.withLock({ $0.waiting.isEmpty }) { await Task.yield() }
+        mayGoOn.signal()
+        _ = try await (first, second)
+        #expect(stored.withLock { $0 } == [.written])
+        #expect(syncs.withLock { $0 } == 2)
+        spool.stop()
+        #expect(!spool.prepare { Issue.record("a stopped spool does no work") })
     }
 
     @Test("a stopped spool refuses, after it has finished what it was given")

@@ -50,6 +50,9 @@ public enum Layer: Equatable, Sendable {
             self.features = features
         }
 
+        /// ε, added to variances.
+        public static let epsilon = 1e-5
+
         public var scale: String { "\(name).scale" }
         public var shift: String { "\(name).shift" }
     }

@@ -35,6 +35,23 @@ public struct Network: Equatable, Sendable {
         return NamedTensors(list)
     }
 
+    /// Statistics of batch norms before any data: NAME.mean is 0, NAME.variance is 1.
+    public func initialStatistics() throws(AccrueError) -> NamedTensors {
+        var list: [(String, Tensor)] = []
+        for layer in batchNorms {
+            list.append(("\(layer.name).mean", try .zeros([layer.features])))
+            list.append(("\(layer.name).variance", try .ones([layer.features])))
+        }
+        return NamedTensors(list)
+    }
+
+    /// The statistics of all batch norms out of a tree that has them as NAME.mean and NAME.variance.
+    public func statistics(_ tree: NamedTensors) throws(AccrueError) -> BatchStatistics {
+        var statistics: BatchStatistics = [:]
+        for layer in batchNorms { statistics[layer.name] = (try tree.tensor("\(layer.name).mean"), try tree.tensor("\(layer.name).variance")) }
+        return statistics
+    }
+
     /// Applies the layers to inputs [rows] + `inputShape`; how weights act is the pass's.
     /// - Returns: outputs [rows, outputs].
     public func apply(_ inputs: Tensor, _ pass: inout some NetworkPass) throws(AccrueError) -> Tensor {

@@ -5,7 +5,7 @@ public import AccrueTensor
 public typealias BatchStatistics = [String: (mean: Tensor, variance: Tensor)]
 
 /// Weights act as plain numbers; batch norms use given statistics, or the batch's own while training.
-public struct PlainPass: NetworkPass {
+public struct PlainPass: NetworkPass, Sendable {
     let weights: NamedTensors
     let statistics: BatchStatistics
 
@@ -75,6 +75,7 @@ struct TappedPass: NetworkPass {
     let weights: NamedTensors
     /// By layer; empty on a first pass that finds their shapes.
     let taps: NamedTensors
+    let statistics: BatchStatistics
     /// What went into each affine layer.
     private(set) var inputs: [String: Tensor] = [:]
     /// Which positions won, of convolutions that were pooled at once.
@@ -83,9 +84,10 @@ struct TappedPass: NetworkPass {
     /// Convolutions are tapped before they are pooled, at every position.
     private let keepsPositions: Bool
 
-    init(_ weights: NamedTensors, taps: NamedTensors, keepsPositions: Bool = false) {
+    init(_ weights: NamedTensors, taps: NamedTensors, statistics: BatchStatistics = [:], keepsPositions: Bool = false) {
         self.weights = weights
         self.taps = taps
+        self.statistics = statistics
         self.keepsPositions = keepsPositions
     }
 
@@ -108,6 +110,9 @@ struct TappedPass: NetworkPass {
     }
 
     func batchNorm(_ layer: Layer.BatchNorm, _ x: Tensor) throws(AccrueError) -> Tensor {
+        if let given = statistics[layer.name] {
+            return try x.batchNormalised(scale: try weights.tensor(layer.scale), shift: try weights.tensor(layer.shift), statistics: given)
+        }
         throw AccrueError(
             .invalidInput, while: "squaring gradients row by row", "batch norm '\(layer.name)' makes rows depend on each other",
             hint: "use a model without batch norm")

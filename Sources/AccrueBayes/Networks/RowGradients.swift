@@ -76,14 +76,14 @@ extension Network {
 
     /// One forward and backward pass over all rows: each row's gradient by every layer's own output, and what the pass saw.
     func tapped(
-        _ weights: NamedTensors, inputs: Tensor, keepsPositions: Bool = false, _ function: (Tensor) throws(AccrueError) -> Tensor
+        _ weights: NamedTensors, inputs: Tensor, statistics: BatchStatistics = [:], keepsPositions: Bool = false, _ function: (Tensor) throws(AccrueError) -> Tensor
     ) throws(AccrueError) -> (slopes: NamedTensors, seen: TappedPass) {
-        var probe = TappedPass(weights, taps: NamedTensors(), keepsPositions: keepsPositions)
+        var probe = TappedPass(weights, taps: NamedTensors(), statistics: statistics, keepsPositions: keepsPositions)
         _ = try apply(try inputs.rows(0..<1), &probe)
         var zeros: [(String, Tensor)] = []
         for (name, shape) in probe.outputShapes { zeros.append((name, try .zeros([inputs.rowCount] + shape.dropFirst()))) }
         let (_, slopes, seen) = try valueAndGradient(at: NamedTensors(zeros)) { (taps) throws(AccrueError) -> (Tensor, TappedPass) in
-            var pass = TappedPass(weights, taps: taps, keepsPositions: keepsPositions)
+            var pass = TappedPass(weights, taps: taps, statistics: statistics, keepsPositions: keepsPositions)
             return (try function(try apply(inputs, &pass)), pass)
         }
         return (slopes, seen)

@@ -8,12 +8,14 @@ extension Network {
     /// Dense layers: Σₙ (δₙ²)ᵀ(aₙ²). Convolutions: each row's gradient from its patches, squared, summed. Never (Σₙ gₙ)².
     /// Source: incremental learning by a Laplace approximation, Kochurov et al. 2018 (arXiv 1802.07329), as this project reads it.
     ///
-    /// - Parameter loss: the sum over rows of the rows' losses, from outputs [rows, outputs]; rows must not depend on each other.
-    /// - Throws: `invalidInput` for networks with batch norms.
+    /// - Parameters:
+    ///   - statistics: of batch norms; with a batch's own, rows would depend on each other.
+    ///   - loss: the sum over rows of the rows' losses, from outputs [rows, outputs]; rows must not depend on each other.
+    /// - Throws: `invalidInput` for batch norms without statistics.
     public func squaredGradients(
-        _ weights: NamedTensors, inputs: Tensor, loss: (Tensor) throws(AccrueError) -> Tensor
+        _ weights: NamedTensors, inputs: Tensor, statistics: BatchStatistics = [:], loss: (Tensor) throws(AccrueError) -> Tensor
     ) throws(AccrueError) -> NamedTensors {
-        let (gradients, seen) = try tapped(weights, inputs: inputs, loss)
+        let (gradients, seen) = try tapped(weights, inputs: inputs, statistics: statistics, loss)
         var result: [(String, Tensor)] = []
         for layer in affineLayers {
             guard let input = seen.inputs[layer.name] else { continue }

@@ -47,9 +47,7 @@ struct DrawnOutputs: Sendable {
     private static func outputs(_ inputs: Tensor, network: Network, member: PreparedMember) throws(AccrueError) -> [Float] {
         switch member.form {
         case .packed(let packed): return try PackedNetwork.outputs([packed], inputs)
-        case .plain(let member):
-            var pass = PlainPass(member.weights, statistics: member.statistics)
-            return try network.apply(inputs, &pass).cast(to: .f32).floats()
+        case .plain(let member): return try network.outputs(inputs, member).cast(to: .f32).floats()
         }
     }
 

@@ -5,9 +5,25 @@ public import AccrueTensor
 public struct NetworkMember: Sendable {
     public let weights: NamedTensors
     public let statistics: BatchStatistics
-    public init(_ weights: NamedTensors, statistics: BatchStatistics = [:]) {
+    let pass: (@Sendable () -> any NetworkPass)?
+
+    /// - Parameter pass: how the network is applied, where weights and statistics do not say it all; the same for all rows, each by itself.
+    public init(_ weights: NamedTensors, statistics: BatchStatistics = [:], pass: (@Sendable () -> any NetworkPass)? = nil) {
         self.weights = weights
         self.statistics = statistics
+        self.pass = pass
+    }
+}
+
+extension Network {
+    /// What a member says of inputs [rows] + `inputShape`: outputs [rows, outputs].
+    public func outputs(_ inputs: Tensor, _ member: NetworkMember) throws(AccrueError) -> Tensor {
+        func through(_ pass: some NetworkPass) throws(AccrueError) -> Tensor {
+            var pass = pass
+            return try apply(inputs, &pass)
+        }
+        if let pass = member.pass { return try through(pass()) }
+        return try through(PlainPass(member.weights, statistics: member.statistics))
     }
 }
 
@@ -16,7 +32,7 @@ public struct PreparedMember: Sendable {
     enum Form: Sendable {
         /// For the fused kernels, which pass through all draws at once.
         case packed(PackedNetwork)
-        /// Layer after layer: networks with batch norms, and whatever else has no kernels.
+        /// Layer after layer: whatever has no kernels.
         case plain(NetworkMember)
     }
     let form: Form
@@ -28,7 +44,7 @@ public struct PreparedMember: Sendable {
     /// - Throws: what the likelihood throws, or the engine.
     public init(_ member: NetworkMember, network: Network, likelihood: Likelihood) throws(AccrueError) {
         noise = try likelihood.noiseVariance(member.weights)
-        if let stages = try network.stages(member.weights), let packed = try PackedNetwork(stages, inputShape: network.inputShape) {
+        if member.pass == nil, let stages = try network.stages(member.weights, statistics: member.statistics), let packed = try PackedNetwork(stages, inputShape: network.inputShape) {
             form = .packed(packed)
             byteCount = packed.byteCount
         } else {
@@ -39,14 +55,20 @@ public struct PreparedMember: Sendable {
 }
 
 extension Network {
-    /// The layers as the kernels for predictions take them; nil where there are none for one of them.
-    func stages(_ weights: NamedTensors) throws(AccrueError) -> [PackedNetwork.Stage]? {
+    /// The layers as the kernels for predictions take them, a batch norm with given statistics as part of the layer before it; nil where there are none for
+    /// one of them.
+    func stages(_ weights: NamedTensors, statistics: BatchStatistics = [:]) throws(AccrueError) -> [PackedNetwork.Stage]? {
         var stages: [PackedNetwork.Stage] = []
         var rest = layers[...]
         while let layer = rest.popFirst() {
             switch layer {
             case .affine(let affine):
-                let weight = try weights.tensor(affine.weight), bias = try affine.bias(of: weights)
+                var weight = try weights.tensor(affine.weight), bias = try affine.bias(of: weights)
+                if case .batchNorm(let norm)? = rest.first {
+                    guard let given = statistics[norm.name] else { return nil }
+                    (weight, bias) = try norm.folded(into: weight, bias, weights: weights, statistics: given)
+                    rest = rest.dropFirst()
+                }
                 switch affine.kind {
                 case .convolution(_, let padding):
                     guard affine.isPooled(by: rest.prefix(2)) else { return nil }
@@ -63,5 +85,17 @@ extension Network {
             }
         }
         return stages
+    }
+}
+
+extension Layer.BatchNorm {
+    /// The weight and bias of the layer before this one with which it does both: rows a = scale / √(variance + ε) times theirs, and shift + a (bias − mean).
+    func folded(
+        into weight: Tensor, _ bias: Tensor?, weights: NamedTensors, statistics: (mean: Tensor, variance: Tensor)
+    ) throws(AccrueError) -> (weight: Tensor, bias: Tensor) {
+        let a = try (try weights.tensor(scale)) * (try (statistics.variance + Self.epsilon).reciprocalSquareRoot())
+        let centred = if let bias { try bias - statistics.mean } else { try statistics.mean.negated() }
+        let rows = try a.reshaped([-1] + [Int](repeating: 1, count: weight.shape.count - 1))
+        return (try weight * rows, try (centred * a) + (try weights.tensor(shift)))
     }
 }

@@ -1,5 +1,5 @@
 public import AccrueCore
-import AccrueTensor
+public import AccrueTensor
 
 /// What members say about rows, row by row.
 public enum Predictions: Sendable {
@@ -33,6 +33,19 @@ public enum Predictions: Sendable {
             let noise = members.noise
             self = .numbers(range.map { rows.targetScale.own(RegressionPrediction(outputs, row: $0, noise: noise)) })
         }
+    }
+
+    /// The score of rows whose inputs were changed.
+    /// - Parameters:
+    ///   - inputs: the rows of `range`, as the network reads them; at most 250.
+    ///   - rows: with targets.
+    public static func score(
+        _ inputs: Tensor, of rows: DesignRows, _ range: Range<Int>, network: Network, likelihood: Likelihood, members: [PreparedMember]
+    ) throws(AccrueError) -> Score {
+        let members = PreparedMembers(draws: members, linearisation: nil)
+        let predictions = try Predictions(try DrawnOutputs(inputs, network: network, members: members), 0..<range.count, rows, likelihood: likelihood, members: members)
+        guard let targets = try rows.observed() else { throw AccrueError(.invalidInput, while: "scoring rows", "the rows have no targets") }
+        return predictions.score(Array(targets[range]))
     }
 
     /// The rows' score against their targets [rows] (class numbers or numbers).

@@ -63,6 +63,22 @@ public struct SettingsReader: Sendable {
         return numbers
     }
 
+    /// A list of different words, each one of those known.
+    /// - Throws: `invalidInput` naming key, word and what is known.
+    public func words(_ key: String, known: [String]) throws(AccrueError) -> [String] {
+        let choices = known.joined(separator: ", ")
+        guard let found = value[key] else { throw refuse(key, "is missing", hint: "give a list of some of \(choices)") }
+        let words = found.array?.compactMap(\.string) ?? []
+        guard let list = found.array, words.count == list.count, Set(words).count == words.count else {
+            throw refuse(key, "is \(found.canonical); it must be a list of different words", hint: "give some of \(choices)")
+        }
+        for word in words where !known.contains(word) {
+            let close = StrictKeys.nearest(to: word, in: known).map { "did you mean '\($0)'? " } ?? ""
+            throw refuse(key, "has '\(word)'", hint: "\(close)give some of \(choices)")
+        }
+        return words
+    }
+
     /// True or false.
     /// - Throws: `invalidInput` for anything else.
     public func flag(_ key: String, default standard: Bool) throws(AccrueError) -> Bool {

@@ -6,12 +6,25 @@ public struct TrainingPlan: Equatable, Sendable {
     public let stepsPerEpoch: Int
     public let epochs: Int
     public let sweeps: Int
+    /// Rows of each step on a shard, where all must have equally many; nil: a shard's rows are shared out over the steps.
+    public let rowsEach: Int?
+
+    /// Steps of equally many rows on every shard; what is left over of an epoch's order is left out.
+    /// - Throws: `invalidInput` when there are more sweeps than epochs.
+    public init(epochs: Int, rowsEach: Int, round: Round) throws(AccrueError) {
+        try self.init(epochs: epochs, stepsPerEpoch: max(1, round.roundRows / round.shards / rowsEach), rowsEach: rowsEach, round: round)
+    }
 
     /// - Parameters:
     ///   - epochs: passes over the round's rows, over all its sweeps.
     ///   - batch: rows of a step, over all shards.
     /// - Throws: `invalidInput` when there are more sweeps than epochs.
     public init(epochs: Int, batch: Int, round: Round) throws(AccrueError) {
+        // A shard has at least roundRows / shards rows, so no step is empty.
+        try self.init(epochs: epochs, stepsPerEpoch: max(1, min(round.roundRows / batch, round.roundRows / round.shards)), rowsEach: nil, round: round)
+    }
+
+    private init(epochs: Int, stepsPerEpoch: Int, rowsEach: Int?, round: Round) throws(AccrueError) {
         guard round.sweeps <= epochs else {
             throw AccrueError(
                 .invalidInput, while: "planning a round", "\(round.sweeps) sweeps share \(epochs) epochs; each needs at least one",
@@ -19,8 +32,8 @@ public struct TrainingPlan: Equatable, Sendable {
         }
         self.epochs = epochs
         sweeps = round.sweeps
-        // A shard has at least roundRows / shards rows, so no step is empty.
-        stepsPerEpoch = max(1, min(round.roundRows / batch, round.roundRows / round.shards))
+        self.stepsPerEpoch = stepsPerEpoch
+        self.rowsEach = rowsEach
     }
 
     public var steps: Int { epochs * stepsPerEpoch }
@@ -30,7 +43,8 @@ public struct TrainingPlan: Equatable, Sendable {
 
     /// The rows of one step, out of a shard's: places in an epoch's order.
     public func rows(of step: Int, shardRows: Int) -> Range<Int> {
-        shardRows * step / stepsPerEpoch..<shardRows * (step + 1) / stepsPerEpoch
+        if let rowsEach { return step * rowsEach..<(step + 1) * rowsEach }
+        return shardRows * step / stepsPerEpoch..<shardRows * (step + 1) / stepsPerEpoch
     }
 }
 

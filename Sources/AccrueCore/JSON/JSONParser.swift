@@ -33,10 +33,10 @@ struct JSONParser {
     }
 
     private mutating func object(_ depth: Int) throws(Failure) -> JSONValue {
-        var fields: [String: JSONValue] = [:]
         index += 1
         skipSpace()
-        if take("}") { return .object(fields) }
+        if take("}") { return .object([:]) }
+        var fields = [String: JSONValue](minimumCapacity: 6)
         repeat {
             skipSpace()
             guard peek == UInt8(ascii: "\"") else { throw failure("there is no key") }

@@ -16,7 +16,7 @@ public enum JSONValue: Equatable, Hashable, Sendable {
     public init(parsing data: Data) throws(AccrueError) {
         let parsed = data.withUnsafeBytes { raw -> Result<JSONValue, JSONParser.Failure> in
             let bytes = raw.assumingMemoryBound(to: UInt8.self)
-            guard String(validating: bytes, as: UTF8.self) != nil else { return .failure(.init(problem: "the bytes are not UTF-8")) }
+            guard (try? UTF8Span(validating: bytes.span)) != nil else { return .failure(.init(problem: "the bytes are not UTF-8")) }
             var parser = JSONParser(bytes)
             do throws(JSONParser.Failure) { return .success(try parser.parse()) } catch { return .failure(error) }
         }
@@ -26,6 +26,15 @@ public enum JSONValue: Equatable, Hashable, Sendable {
     /// Any Codable value as JSON.
     /// - Throws: `invalidInput` when the value cannot be written as JSON (a number that is not finite).
     public init(encoding value: some Encodable) throws(AccrueError) {
+        if let json = (value as? any DirectlyCoded)?.json {
+            self = json
+        } else {
+            try self.init(byCodable: value)
+        }
+    }
+
+    /// Any Codable value as JSON, by its Codable form.
+    init(byCodable value: some Encodable) throws(AccrueError) {
         let encoder = JSONValueEncoder()
         do { try value.encode(to: encoder) } catch { throw AccrueError(.invalidInput, while: "writing JSON", Self.reason(error)) }
         self = encoder.value
@@ -34,6 +43,8 @@ public enum JSONValue: Equatable, Hashable, Sendable {
     /// This value as a Codable type.
     /// - Throws: `invalidInput` that names the field at fault.
     public func decode<Value: Decodable>(_: Value.Type = Value.self, while operation: String) throws(AccrueError) -> Value {
+        // Not in one cast: nil would be a value where an Optional is wanted.
+        if let type = Value.self as? any DirectlyCoded.Type, let direct = type.init(json: self), let value = direct as? Value { return value }
         do { return try Value(from: JSONValueDecoder(self)) } catch let error as AccrueError {
             throw error
         } catch {
@@ -60,58 +71,62 @@ public enum JSONValue: Equatable, Hashable, Sendable {
     public var object: [String: JSONValue]? { if case .object(let value) = self { value } else { nil } }
 
     /// The canonical text: the same value always gives the same characters.
-    public var canonical: String {
-        var text = ""
-        write(to: &text)
-        return text
+    public var canonical: String { String(decoding: canonicalBytes, as: UTF8.self) }
+
+    /// The canonical text as UTF-8.
+    public var canonicalBytes: Data {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(256)
+        write(to: &bytes)
+        return Data(bytes)
     }
 
-    private func write(to text: inout String) {
+    private func write(to bytes: inout [UInt8]) {
         switch self {
-        case .null: text += "null"
-        case .bool(let value): text += value ? "true" : "false"
-        case .integer(let value): text += String(value)
-        case .number(let value): text += value.isFinite ? "\(value)" : "null"
-        case .string(let value): Self.write(value, to: &text)
+        case .null: bytes.append(contentsOf: "null".utf8)
+        case .bool(let value): bytes.append(contentsOf: (value ? "true" : "false").utf8)
+        case .integer(let value): bytes.append(contentsOf: String(value).utf8)
+        case .number(let value): bytes.append(contentsOf: (value.isFinite ? "\(value)" : "null").utf8)
+        case .string(let value): Self.write(value, to: &bytes)
         case .array(let values):
-            text += "["
+            bytes.append(UInt8(ascii: "["))
             for (index, value) in values.enumerated() {
-                if index > 0 { text += "," }
-                value.write(to: &text)
+                if index > 0 { bytes.append(UInt8(ascii: ",")) }
+                value.write(to: &bytes)
             }
-            text += "]"
+            bytes.append(UInt8(ascii: "]"))
         case .object(let fields):
-            text += "{"
+            bytes.append(UInt8(ascii: "{"))
             for (index, field) in fields.sorted(by: { $0.key < $1.key }).enumerated() {
-                if index > 0 { text += "," }
-                Self.write(field.key, to: &text)
-                text += ":"
-                field.value.write(to: &text)
+                if index > 0 { bytes.append(UInt8(ascii: ",")) }
+                Self.write(field.key, to: &bytes)
+                bytes.append(UInt8(ascii: ":"))
+                field.value.write(to: &bytes)
             }
-            text += "}"
+            bytes.append(UInt8(ascii: "}"))
         }
     }
 
-    private static func write(_ string: String, to text: inout String) {
-        text += "\""
-        defer { text += "\"" }
-        if string.utf8.allSatisfy({ $0 >= 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) {
-            text += string
-            return
-        }
-        for scalar in string.unicodeScalars {
-            switch scalar {
-            case "\"": text += "\\\""
-            case "\\": text += "\\\\"
-            case "\n": text += "\\n"
-            case "\r": text += "\\r"
-            case "\t": text += "\\t"
-            case _ where scalar.value < 0x20:
-                let hex = String(scalar.value, radix: 16)
-                text += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-            default: text.unicodeScalars.append(scalar)
+    private static func write(_ string: String, to bytes: inout [UInt8]) {
+        var string = string
+        bytes.append(UInt8(ascii: "\""))
+        string.withUTF8 { text in
+            if text.allSatisfy({ $0 >= 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }) { return bytes.append(contentsOf: text) }
+            for byte in text {
+                switch byte {
+                case UInt8(ascii: "\""): bytes.append(contentsOf: "\\\"".utf8)
+                case UInt8(ascii: "\\"): bytes.append(contentsOf: "\\\\".utf8)
+                case UInt8(ascii: "\n"): bytes.append(contentsOf: "\\n".utf8)
+                case UInt8(ascii: "\r"): bytes.append(contentsOf: "\\r".utf8)
+                case UInt8(ascii: "\t"): bytes.append(contentsOf: "\\t".utf8)
+                case ..<0x20:
+                    let hex = String(byte, radix: 16)
+                    bytes.append(contentsOf: ("\\u" + String(repeating: "0", count: 4 - hex.count) + hex).utf8)
+                default: bytes.append(byte)
+                }
             }
         }
+        bytes.append(UInt8(ascii: "\""))
     }
 
     /// What a Foundation coding error says, as one sentence with the path of the field.

@@ -42,14 +42,15 @@ struct GeometricEnsemble: LearningMethod {
 
     func initialState(key: RandomKey) throws(AccrueError) -> State {
         let weights = try model.initialWeights(key: key)
-        return State(members: [weights], statistics: [try model.initialStatistics()], weights: weights, collected: 0)
+        return State(members: [weights], statistics: [try model.network.initialStatistics()], weights: weights, collected: 0)
     }
 
     /// An ensemble is taken as it is; a network is where SGD goes on from, and the only member until the next version.
     func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
-        let statistics = try model.initialStatistics()
+        let statistics = try model.network.initialStatistics()
         guard try WeightAveraging.Posterior.fge.made(imported) else {
-            let found = try model.network(imported, weights: state.weights, statistics: state.statistics.last ?? statistics)
+            let found = try WeightsFromOutside.network(
+                imported, weights: state.weights, statistics: state.statistics.last ?? statistics, likelihood: settings.likelihood)
             return State(members: [found.weights], statistics: [found.statistics], weights: found.weights, collected: 0)
         }
         var adopted = try State(imported)
@@ -92,10 +93,8 @@ struct GeometricEnsemble: LearningMethod {
     }
 
     func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> BatchFlow? {
-        var flow = BatchFlow(layers: [:])
-        for (place, member) in work.members.enumerated() {
-            flow.layers.merge(try model.flow(member, on: shard, round: round, prefix: "\(place).").layers) { $1 }
-        }
+        var flow = BatchFlow()
+        for (place, member) in work.members.enumerated() { try model.addFlow(member, on: shard, round: round, prefix: "\(place).", to: &flow) }
         return flow
     }
 
@@ -105,7 +104,7 @@ struct GeometricEnsemble: LearningMethod {
 
     func finish(_ work: Work, round: Round, moments: [BatchFlow], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
         var statistics: [NamedTensors] = []
-        for place in work.members.indices { statistics.append(try model.statistics(moments, prefix: "\(place).")) }
+        for place in work.members.indices { statistics.append(try BatchFlow.pooled(moments, network: model.network, prefix: "\(place).")) }
         return State(members: work.members, statistics: statistics, weights: work.weights, collected: work.collected)
     }
 

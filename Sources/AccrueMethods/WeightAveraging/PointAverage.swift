@@ -39,7 +39,7 @@ struct PointAverage: LearningMethod {
 
     func initialState(key: RandomKey) throws(AccrueError) -> State {
         let weights = try model.initialWeights(key: key)
-        return State(average: weights, statistics: try model.initialStatistics(), weights: weights, collected: 0)
+        return State(average: weights, statistics: try model.network.initialStatistics(), weights: weights, collected: 0)
     }
 
     /// Averaged weights of this method are taken as they are; a network is where SGD goes on from, and the average until the next version.
@@ -51,7 +51,8 @@ struct PointAverage: LearningMethod {
                 weights: try WeightsFromOutside.weights(imported, prefix: "weights.", like: state.weights),
                 collected: try StoredTrees.whole("collected", imported))
         }
-        let (weights, statistics) = try model.network(imported, weights: state.weights, statistics: state.statistics)
+        let (weights, statistics) = try WeightsFromOutside.network(
+            imported, weights: state.weights, statistics: state.statistics, likelihood: settings.likelihood)
         return State(average: weights, statistics: statistics, weights: weights, collected: 0)
     }
 
@@ -87,7 +88,9 @@ struct PointAverage: LearningMethod {
     }
 
     func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> BatchFlow? {
-        try model.flow(work.average, on: shard, round: round)
+        var flow = BatchFlow()
+        try model.addFlow(work.average, on: shard, round: round, to: &flow)
+        return flow
     }
 
     func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? {
@@ -95,7 +98,7 @@ struct PointAverage: LearningMethod {
     }
 
     func finish(_ work: Work, round: Round, moments: [BatchFlow], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
-        State(average: work.average, statistics: try model.statistics(moments), weights: work.weights, collected: work.collected)
+        State(average: work.average, statistics: try BatchFlow.pooled(moments, network: model.network), weights: work.weights, collected: work.collected)
     }
 
     func load(_ state: State) throws(AccrueError) -> any LoadedState { try posterior(state) }

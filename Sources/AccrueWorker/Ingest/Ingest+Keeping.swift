@@ -6,8 +6,8 @@ import Foundation
 struct CheckedPush: Sendable {
     var chunk: LogEntry.Chunk
     var bytes: Data
-    /// SHA-256 of the bytes.
-    var hash: ContentHash
+    /// SHA-256 of the bytes, if the producer said it.
+    var hash: ContentHash?
     var pipeline: PipelineRecord
     var request: Ingest.Request
 
@@ -30,7 +30,7 @@ extension Ingest {
         let key = push.key
         // From here until the answer the bytes must not go, whatever was decided about an earlier push of them.
         spool.pin(key)
-        spool.append(push.chunk, incarnation: push.pipeline.incarnation, bytes: push.bytes, hash: push.hash) { [weak self] result in
+        spool.append(push.chunk, incarnation: push.pipeline.incarnation, bytes: push.bytes) { [weak self] result in
             guard let self else { return }
             switch result {
             case .success where push.request.isReplica: kept(push)

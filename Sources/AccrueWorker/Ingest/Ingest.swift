@@ -128,7 +128,7 @@ extension Ingest {
             guard let bytes = try whole(push, message, request) else { return }
             do {
                 let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: operation)
-                store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash ?? ContentHash(of: bytes), pipeline: pipeline, request: request))
+                store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash, pipeline: pipeline, request: request))
             } catch {
                 // A pipeline with classes appended, or deleted and made anew, has another schema than the one known here.
                 // What enters the log with a new class comes after the entry that appends it: no worker knows the class before that is committed.
@@ -146,7 +146,7 @@ extension Ingest {
     private func again(_ bytes: Data, _ push: Push, _ pipeline: PipelineRecord, _ request: Request) {
         do throws(AccrueError) {
             let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: "taking a chunk of pipeline '\(push.pipeline)'")
-            store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash ?? ContentHash(of: bytes), pipeline: pipeline, request: request))
+            store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash, pipeline: pipeline, request: request))
         } catch { refuse(request, error) }
     }
 
@@ -179,7 +179,7 @@ extension Ingest {
         }
     }
 
-    private static func check(_ bytes: Data, key: String?, schema: Schema, while operation: String) throws(AccrueError) -> LogEntry.Chunk {
+    static func check(_ bytes: Data, key: String?, schema: Schema, while operation: String) throws(AccrueError) -> LogEntry.Chunk {
         let tensors: [String: TensorBytes]
         do { tensors = try Safetensors.decode(bytes).tensors } catch {
             throw AccrueError(error.code, while: operation, error.problem, hint: error.hint)

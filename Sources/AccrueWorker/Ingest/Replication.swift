@@ -58,7 +58,7 @@ final class Replication: Sendable {
 
     private func copy(_ push: CheckedPush, to endpoint: String) async throws(AccrueError) -> Replica {
         let header = Push(
-            pipeline: push.pipeline.declaration.name, incarnation: push.pipeline.incarnation, key: push.chunk.key, hash: push.hash)
+            pipeline: push.pipeline.declaration.name, incarnation: push.pipeline.incarnation, key: push.chunk.key, hash: push.hash ?? ContentHash(of: push.bytes))
         return try await peers.requester(to: endpoint).sendChunk(push.bytes, as: .replicate, header: header, timeoutMs: Self.timeoutMs).read()
     }
 

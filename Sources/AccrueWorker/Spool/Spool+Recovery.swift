@@ -5,23 +5,31 @@ import Foundation
 extension Spool {
     func recover() throws(AccrueError) {
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-        let numbers = names.compactMap(SpoolSegment.number(of:)).sorted()
-        for number in numbers {
-            let segment = try SpoolSegment(opening: number, in: folder)
+        let found = names.compactMap(SpoolSegment.Name.init(file:)).sorted()
+        for (name, next) in zip(found, found.dropFirst()) where name.number == next.number {
+            throw AccrueError(
+                .corrupt, while: "opening spool \(folder)", "\(name.file) and \(next.file) have one number", hint: "give the later one the next free number")
+        }
+        for name in found {
+            let segment = try SpoolSegment(opening: name, in: folder)
+            let number = name.number, isLast = name == found.last
             let scan = try segment.scan()
             for damage in scan.damaged {
                 report("spool: bytes \(damage.range.lowerBound) to \(damage.range.upperBound) of \(segment.path) are damaged (\(damage.problem)); what was there is left out")
             }
-            if scan.end < scan.byteCount {
-                if number == numbers.last {
+            if scan.isZeroBehind {
+                segment.goOn(at: scan.end)
+            } else {
+                if isLast {
                     report("spool: the last \(scan.byteCount - scan.end) bytes of \(segment.path) were never finished; they are cut off")
                     try segment.truncate(to: scan.end)
                 } else {
                     report("spool: the last \(scan.byteCount - scan.end) bytes of \(segment.path) are damaged; what was there is left out")
+                    segment.goOn(at: SpoolRecord.aligned(scan.byteCount))
                 }
             }
             // The process before may have ended between writing and making durable; what is found is held, so it must be both.
-            if number == numbers.last {
+            if isLast {
                 try segment.synchronise(synchronise)
                 try synchroniseFolder()
             }

@@ -72,11 +72,12 @@ extension Spool {
     /// Writes one record behind the others.
     /// - Throws: `unavailable` when the disk fails.
     private func place(_ append: Append, in segment: SpoolSegment) throws(AccrueError) -> Placed {
-        let head = try append.record.head(payloadBytes: append.payload.count)
-        let start = SpoolRecord.aligned(try segment.byteCount())
+        let head = try append.record.head(payloadBytes: append.payload.count, salt: segment.name.salt)
         let padding = Data(count: SpoolRecord.aligned(append.payload.count) - append.payload.count)
-        guard try segment.write([head, append.payload, padding], at: start) else {
-            try segment.truncate(to: start)
+        // For a large record writing zeros first would take as long as its growing costs.
+        let isSmall = append.payload.count <= aheadBytes / 4
+        let ahead = isSmall ? max(0, min(aheadBytes, segmentBytesMax - segment.end)) : 0
+        guard let start = try segment.append([head, append.payload, padding], ahead: ahead) else {
             return .full(full(append, String(cString: strerror(ENOSPC))))
         }
         // Counted before it is entered, or a segment begun for the next record of the batch would take this one for empty and delete it.
@@ -94,7 +95,8 @@ extension Spool {
     private func currentSegment() throws(AccrueError) -> SpoolSegment? {
         let (current, next) = shared.withLock { shared in (shared.writing.flatMap { shared.segments[$0] }, (shared.segments.keys.max() ?? 0) + 1) }
         if let current {
-            if try current.byteCount() < segmentBytesMax { return current }
+            if current.end < segmentBytesMax { return current }
+            try current.truncate(to: current.end)
             try current.synchronise(synchronise)
         }
         guard let segment = try SpoolSegment(making: next, in: folder) else { return nil }

@@ -31,7 +31,7 @@ public final class Spool: Sendable {
         var segment: SpoolSegment
         var offset: Int
         var byteCount: Int
-        var checksum: ContentHash
+        var checksum: PayloadChecksum
         /// The coordinator knows it.
         var isKnown = false
     }
@@ -64,6 +64,8 @@ public final class Spool: Sendable {
 
     let folder: String
     let segmentBytesMax: Int
+    /// Zeros written at a time for small records to come, none for records above a quarter of it.
+    let aheadBytes: Int
     let synchronise: SpoolSegment.Synchronise
     let fatal: @Sendable (AccrueError) -> Void
     let report: @Sendable (String) -> Void
@@ -73,22 +75,25 @@ public final class Spool: Sendable {
     /// Opens the spool in a directory, reading and checking all of it. A torn tail is cut off; damaged records are reported and left out.
     /// - Parameters:
     ///   - segmentBytesMax: after this many bytes a new segment file is begun.
+    ///   - aheadBytes: by how much a segment grows beyond a small record for which it must grow; 0: not at all.
     ///   - report: told, in one line, what was found damaged.
     ///   - fatal: called once, on the spool's thread, when durability was lost; must end the process.
     /// - Throws: `unavailable` when the directory or a file in it cannot be used, `corrupt` when the disk gives no bytes.
     public convenience init(
-        folder: String, segmentBytesMax: Int = 64 << 20, report: @escaping @Sendable (String) -> Void, fatal: @escaping @Sendable (AccrueError) -> Void
+        folder: String, segmentBytesMax: Int = 64 << 20, aheadBytes: Int = 256 << 10, report: @escaping @Sendable (String) -> Void,
+        fatal: @escaping @Sendable (AccrueError) -> Void
     ) throws(AccrueError) {
-        try self.init(folder: folder, segmentBytesMax: segmentBytesMax, synchronise: { fdatasync($0) }, report: report, fatal: fatal)
+        try self.init(folder: folder, segmentBytesMax: segmentBytesMax, aheadBytes: aheadBytes, synchronise: { fdatasync($0) }, report: report, fatal: fatal)
     }
 
     /// - Parameter synchronise: makes a file durable as fdatasync does.
     init(
-        folder: String, segmentBytesMax: Int, synchronise: @escaping SpoolSegment.Synchronise, report: @escaping @Sendable (String) -> Void,
+        folder: String, segmentBytesMax: Int, aheadBytes: Int, synchronise: @escaping SpoolSegment.Synchronise, report: @escaping @Sendable (String) -> Void,
         fatal: @escaping @Sendable (AccrueError) -> Void
     ) throws(AccrueError) {
         self.folder = folder
         self.segmentBytesMax = segmentBytesMax
+        self.aheadBytes = aheadBytes
         self.synchronise = synchronise
         self.fatal = fatal
         self.report = report
@@ -111,10 +116,9 @@ public final class Spool: Sendable {
     deinit { wake.signal() }
 
     /// Stores a chunk; `completion` is called on the spool's thread when it is durable, or cannot be stored.
-    /// - Parameter hash: the bytes' SHA-256, when it is known.
-    public func append(_ chunk: LogEntry.Chunk, incarnation: String, bytes: Data, hash: ContentHash? = nil, completion: @escaping Completion) {
+    public func append(_ chunk: LogEntry.Chunk, incarnation: String, bytes: Data, completion: @escaping Completion) {
         let append = Append(
-            record: SpoolRecord(incarnation: incarnation, chunk: chunk, checksum: hash ?? ContentHash(of: bytes)), payload: bytes, completion: completion)
+            record: SpoolRecord(incarnation: incarnation, chunk: chunk, checksum: PayloadChecksum(of: bytes)), payload: bytes, completion: completion)
         let isStopped = shared.withLock { shared in
             if !shared.isStopped { shared.waiting.append(append) }
             return shared.isStopped
@@ -149,7 +153,7 @@ public final class Spool: Sendable {
     /// - Throws: `notFound` when the spool does not hold it, `corrupt` when its bytes are not those that were pushed.
     public func check(_ key: SpoolKey) throws(AccrueError) {
         let place = try place(of: key)
-        guard ContentHash(of: try bytes(of: key)) == place.checksum else {
+        guard place.checksum.matches(try bytes(of: key)) else {
             throw AccrueError(
                 .corrupt, while: "reading chunk \(key.identity.short)", "its bytes in \(place.segment.path) are not those that were pushed", hint: "check the disk")
         }

@@ -3,9 +3,11 @@ import Foundation
 
 /// What one record of a segment says about itself, and its bytes.
 ///
-/// A record begins at a multiple of 64 bytes: 64 bytes of prefix (8 magic, 8 description bytes, 8 payload bytes, 8 zero, 32 checksum of all that and
-/// the description), the description as JSON, zeros up to the next multiple of 64, the payload, zeros again. Numbers are little-endian. The
-/// description carries the payload's SHA-256.
+/// A record begins at a multiple of 64 bytes: 64 bytes of prefix (8 magic, 8 description bytes, 8 payload bytes, 8 zero, 32 checksum of the segment's
+/// salt, all that and the description), the description as JSON, zeros up to the next multiple of 64, the payload, zeros again. Numbers are
+/// little-endian. The description carries the payload's checksum.
+///
+/// Nobody outside knows a segment's salt, so no payload holds what would be taken for a record of its segment, even if a crash left it without its head.
 struct SpoolRecord: Codable, Equatable {
     static let alignment = 64
     static let prefixBytes = 64
@@ -15,8 +17,8 @@ struct SpoolRecord: Codable, Equatable {
 
     var incarnation: String
     var chunk: LogEntry.Chunk
-    /// SHA-256 of the payload.
-    var checksum: ContentHash
+    /// Of the payload.
+    var checksum: PayloadChecksum
     /// True: the chunk was dropped here; there is no payload. Such a record may be lost, then the coordinator is asked again.
     var isDrop: Bool?
 
@@ -25,10 +27,11 @@ struct SpoolRecord: Codable, Equatable {
     static func aligned(_ count: Int) -> Int { (count + alignment - 1) / alignment * alignment }
 
     /// Everything before the payload, padded.
-    func head(payloadBytes: Int) throws(AccrueError) -> Data {
-        let description = Data(try JSONValue(encoding: self).canonical.utf8)
+    /// - Parameter salt: of the segment; nil in one of an earlier release.
+    func head(payloadBytes: Int, salt: UInt64?) throws(AccrueError) -> Data {
+        let description = try JSONValue(encoding: self).canonicalBytes
         var bytes = Self.fixedPart(descriptionBytes: description.count, payloadBytes: payloadBytes)
-        bytes.append(Self.checksum(bytes, description))
+        bytes.append(Self.checksum(bytes, description, salt))
         bytes.append(description)
         bytes.append(Data(count: Self.aligned(bytes.count) - bytes.count))
         return bytes
@@ -45,21 +48,21 @@ struct SpoolRecord: Codable, Equatable {
     }
 
     /// The record of a prefix and its description, nil when either is damaged.
-    init?(prefix: Data, description: Data) {
-        guard Self.checksum(prefix.prefix(32), description) == prefix.suffix(Self.checksumDigits),
+    init?(prefix: Data, description: Data, salt: UInt64?) {
+        guard Self.checksum(prefix.prefix(32), description, salt) == prefix.suffix(Self.checksumDigits),
             let record: SpoolRecord = try? JSONValue(parsing: description).decode(while: "reading a spool record")
         else { return nil }
         self = record
     }
 
-    init(incarnation: String, chunk: LogEntry.Chunk, checksum: ContentHash) {
+    init(incarnation: String, chunk: LogEntry.Chunk, checksum: PayloadChecksum) {
         self.incarnation = incarnation
         self.chunk = chunk
         self.checksum = checksum
     }
 
     init(dropping item: Spool.Item) {
-        self.init(incarnation: item.incarnation, chunk: item.chunk, checksum: ContentHash(of: Data()))
+        self.init(incarnation: item.incarnation, chunk: item.chunk, checksum: PayloadChecksum(of: Data()))
         isDrop = true
     }
 
@@ -69,8 +72,27 @@ struct SpoolRecord: Codable, Equatable {
         return bytes
     }
 
-    private static func checksum(_ fixed: Data, _ description: Data) -> Data {
-        Data(ContentHash(of: fixed + description).hex.utf8.prefix(checksumDigits))
+    private static func checksum(_ fixed: Data, _ description: Data, _ salt: UInt64?) -> Data {
+        var bytes = Data(capacity: 8 + fixed.count + description.count)
+        if let salt { withUnsafeBytes(of: salt.littleEndian) { bytes.append(contentsOf: $0) } }
+        bytes.append(fixed)
+        bytes.append(description)
+        return Data(ContentHash(of: bytes).hex.utf8.prefix(checksumDigits))
+    }
+}
+
+extension SpoolRecord: DirectlyCoded {
+    var json: JSONValue? {
+        .object(.init(present: [
+            "incarnation": .string(incarnation), "chunk": chunk.json, "checksum": .string(checksum.text), "isDrop": isDrop.map { .bool($0) },
+        ]))
+    }
+    init?(json: JSONValue) {
+        guard case .object(let fields) = json, let incarnation = fields["incarnation"]?.string, let chunk = fields["chunk"].flatMap(LogEntry.Chunk.init(json:)),
+            let checksum = fields["checksum"]?.string.flatMap(PayloadChecksum.init(text:)), let isDrop = fields.optional("isDrop", \.bool)
+        else { return nil }
+        self.init(incarnation: incarnation, chunk: chunk, checksum: checksum)
+        self.isDrop = isDrop
     }
 }
 

@@ -1,50 +1,88 @@
 import AccrueCore
 import Foundation
 import Glibc
+import Synchronization
 
 /// One file of a spool. Its descriptor stays open as long as anybody reads from it, also after the file was deleted.
+///
+/// Behind its last record there may be zeros: room that small records take without changing the file's length, which makes their sync cheaper.
 final class SpoolSegment: Sendable {
-    let number: Int
+    /// What a segment's file is called: its number and its salt, `00000000002a-0123456789abcdef.spool`. Earlier releases gave none a salt.
+    struct Name: Equatable, Comparable, Sendable {
+        var number: Int
+        var salt: UInt64?
+
+        init(number: Int, salt: UInt64?) { (self.number, self.salt) = (number, salt) }
+
+        /// Nil for a name that no segment is given.
+        init?(file: String) {
+            guard file.hasSuffix(".spool") else { return nil }
+            let parts = file.dropLast(6).split(separator: "-", omittingEmptySubsequences: false)
+            guard (1...2).contains(parts.count), let number = Int(parts[0], radix: 16), number > 0 else { return nil }
+            self.init(number: number, salt: nil)
+            if parts.count == 2 {
+                guard let salt = UInt64(parts[1], radix: 16) else { return nil }
+                self.salt = salt
+            }
+            guard self.file == file else { return nil }
+        }
+
+        var file: String { Self.digits(number, 12) + (salt.map { "-" + Self.digits($0, 16) } ?? "") + ".spool" }
+
+        static func < (left: Name, right: Name) -> Bool { (left.number, left.salt ?? 0) < (right.number, right.salt ?? 0) }
+
+        private static func digits(_ number: some BinaryInteger, _ count: Int) -> String {
+            let digits = String(number, radix: 16)
+            return String(repeating: "0", count: max(0, count - digits.count)) + digits
+        }
+    }
+
+    let name: Name
     let path: String
     private let file: Int32
+    private let extent: Mutex<Extent>
 
-    private init(number: Int, path: String, file: Int32) {
-        self.number = number
+    /// Where records end, and where the file does: between lie zeros.
+    private struct Extent {
+        var end: Int
+        var byteCount: Int
+    }
+
+    private init(_ name: Name, path: String, file: Int32, byteCount: Int) {
+        self.name = name
         self.path = path
         self.file = file
+        extent = Mutex(Extent(end: byteCount, byteCount: byteCount))
     }
 
     deinit { close(file) }
 
-    static func name(_ number: Int) -> String {
-        let digits = String(number, radix: 16)
-        return String(repeating: "0", count: max(0, 12 - digits.count)) + digits + ".spool"
-    }
-
-    /// Nil for a name that no segment is given.
-    static func number(of name: String) -> Int? {
-        guard name.hasSuffix(".spool"), let number = Int(name.dropLast(6), radix: 16), number > 0, Self.name(number) == name else { return nil }
-        return number
-    }
+    var number: Int { name.number }
 
     /// - Throws: `unavailable` when the file cannot be opened.
-    convenience init(opening number: Int, in folder: String) throws(AccrueError) {
-        let path = "\(folder)/\(Self.name(number))"
+    convenience init(opening name: Name, in folder: String) throws(AccrueError) {
+        let path = "\(folder)/\(name.file)"
         let file = open(path, O_RDWR | O_CLOEXEC)
         guard file >= 0 else { throw Self.error("opening spool segment \(path)") }
-        self.init(number: number, path: path, file: file)
+        var status = stat()
+        guard fstat(file, &status) == 0 else {
+            close(file)
+            throw Self.error("asking for the size of \(path)")
+        }
+        self.init(name, path: path, file: file, byteCount: Int(status.st_size))
     }
 
     /// A new, empty one; nil when the disk has no room for its name.
     /// - Throws: `unavailable` when the file cannot be made.
     convenience init?(making number: Int, in folder: String) throws(AccrueError) {
-        let path = "\(folder)/\(Self.name(number))"
+        let name = Name(number: number, salt: .random(in: 0 ... .max))
+        let path = "\(folder)/\(name.file)"
         let file = open(path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0o600)
         guard file >= 0 else {
             if Self.isFull(errno) { return nil }
             throw Self.error("making spool segment \(path)")
         }
-        self.init(number: number, path: path, file: file)
+        self.init(name, path: path, file: file, byteCount: 0)
     }
 
     /// Makes what a descriptor names durable; 0 when it is.
@@ -53,12 +91,9 @@ final class SpoolSegment: Sendable {
     /// Whether an error means that there is no room, and the disk is well otherwise.
     private static func isFull(_ number: Int32) -> Bool { [ENOSPC, EDQUOT, EFBIG].contains(number) }
 
-    /// - Throws: `unavailable` when the disk does not say.
-    func byteCount() throws(AccrueError) -> Int {
-        var status = stat()
-        guard fstat(file, &status) == 0 else { throw Self.error("asking for the size of \(path)") }
-        return Int(status.st_size)
-    }
+    /// Where the next record begins.
+    var end: Int { extent.withLock { $0.end } }
+    var byteCount: Int { extent.withLock { $0.byteCount } }
 
     /// Bytes of a range; fewer at the end of the file.
     /// - Throws: `corrupt` when the disk does not give them.
@@ -78,10 +113,36 @@ final class SpoolSegment: Sendable {
         return done == count ? bytes : bytes.prefix(done)
     }
 
+    /// Puts a record behind the others.
+    /// - Parameters:
+    ///   - parts: its bytes, a multiple of 64.
+    ///   - ahead: when the file must grow for it, how many zeros it grows by beyond, for records to come; fewer when there is no room.
+    /// - Returns: where the record begins; nil when there is no room, and then nothing is left of it.
+    /// - Throws: `unavailable` when the disk fails.
+    func append(_ parts: [Data], ahead: Int) throws(AccrueError) -> Int? {
+        let start = end, stop = start + parts.reduce(0) { $0 + $1.count }
+        guard try write(parts, at: start) else {
+            try truncate(to: start)
+            return nil
+        }
+        let grows = extent.withLock { extent in
+            extent.end = stop
+            defer { extent.byteCount = max(stop, extent.byteCount) }
+            return stop > extent.byteCount
+        }
+        guard grows, ahead > 0 else { return start }
+        guard try write([Data(count: ahead)], at: stop) else {
+            try truncate(to: stop)
+            return start
+        }
+        extent.withLock { $0.byteCount = stop + ahead }
+        return start
+    }
+
     /// Writes parts one behind the other.
     /// - Returns: false when there is no room; what was written of it stays.
     /// - Throws: `unavailable` when the disk fails.
-    func write(_ parts: [Data], at offset: Int) throws(AccrueError) -> Bool {
+    private func write(_ parts: [Data], at offset: Int) throws(AccrueError) -> Bool {
         let count = parts.reduce(0) { $0 + $1.count }
         var done = 0
         while done < count {
@@ -112,9 +173,14 @@ final class SpoolSegment: Sendable {
         guard synchronise(file) == 0 else { throw Self.error("making \(path) durable") }
     }
 
+    /// Cuts the file behind its records, which end here.
     func truncate(to count: Int) throws(AccrueError) {
         guard ftruncate(file, off_t(count)) == 0 else { throw Self.error("cutting \(path) to \(count) bytes") }
+        extent.withLock { $0 = Extent(end: count, byteCount: count) }
     }
+
+    /// Says where records end in a file that is zeros from there on.
+    func goOn(at end: Int) { extent.withLock { $0.end = end } }
 
     func delete() { unlink(path) }
 
@@ -138,12 +204,14 @@ extension SpoolSegment {
         /// Where the last readable record ends.
         var end = 0
         var byteCount = 0
+        /// Nothing but zeros from `end` on: room for records to come.
+        var isZeroBehind = true
     }
 
     /// Reads every record and checks it. Damage is stepped over: the next record is looked for at every multiple of 64 bytes. A record that claims
     /// more than there is ends the reading: what follows its head is its payload, whatever that looks like.
     func scan() throws(AccrueError) -> Scan {
-        var result = Scan(byteCount: try byteCount())
+        var result = Scan(byteCount: byteCount)
         var offset = 0
         var damageStart: Int?
         while offset + SpoolRecord.prefixBytes <= result.byteCount {
@@ -158,7 +226,7 @@ extension SpoolSegment {
                 damageStart = nil
             }
             let end = found.offset + SpoolRecord.aligned(found.payloadBytes)
-            if ContentHash(of: try read(found.offset, found.payloadBytes)) == found.record.checksum {
+            if found.record.checksum.matches(try read(found.offset, found.payloadBytes)) {
                 result.records.append(found)
                 result.end = end
             } else {
@@ -167,14 +235,22 @@ extension SpoolSegment {
             }
             offset = end
         }
+        result.isZeroBehind = try isZero(from: result.end, to: result.byteCount)
         return result
+    }
+
+    private func isZero(from start: Int, to end: Int) throws(AccrueError) -> Bool {
+        for offset in stride(from: start, to: end, by: 1 << 20) {
+            guard try read(offset, min(1 << 20, end - offset)).allSatisfy({ $0 == 0 }) else { return false }
+        }
+        return true
     }
 
     private func record(at offset: Int) throws(AccrueError) -> Found? {
         let prefix = try read(offset, SpoolRecord.prefixBytes)
         guard let lengths = SpoolRecord.lengths(prefix) else { return nil }
         let start = offset + SpoolRecord.aligned(SpoolRecord.prefixBytes + lengths.description)
-        guard let record = SpoolRecord(prefix: prefix, description: try read(offset + SpoolRecord.prefixBytes, lengths.description)) else { return nil }
+        guard let record = SpoolRecord(prefix: prefix, description: try read(offset + SpoolRecord.prefixBytes, lengths.description), salt: name.salt) else { return nil }
         return Found(record: record, offset: start, payloadBytes: lengths.payload)
     }
 }

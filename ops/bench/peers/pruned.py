@@ -10,10 +10,13 @@ import json
 import statistics
 import sys
 import time
+import warnings
 
 import numpy
 import torch
 
+# PyTorch says at every start that its sparse tensors are young.
+warnings.filterwarnings("ignore", category=UserWarning)
 torch.set_num_threads(1)
 torch.set_grad_enabled(False)
 folder, images = sys.argv[1:3]
