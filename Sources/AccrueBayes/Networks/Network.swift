@@ -15,6 +15,11 @@ public struct Network: Equatable, Sendable {
     public var affineLayers: [Layer.Affine] { layers.compactMap { if case .affine(let layer) = $0 { layer } else { nil } } }
     public var batchNorms: [Layer.BatchNorm] { layers.compactMap { if case .batchNorm(let layer) = $0 { layer } else { nil } } }
 
+    /// Random weights, and those of the likelihood's own.
+    public func initialWeights(with likelihood: Likelihood, key: RandomKey) throws(AccrueError) -> NamedTensors {
+        NamedTensors(try likelihood.ownWeights() + initialWeights(key: key).tensors.map { ($0.name, $0.tensor) })
+    }
+
     /// Random weights: normal with variance 2 / fan-in (He et al. 2015), biases 0, batch-norm scales 1 and shifts 0. A network of one
     /// layer starts at zero: it has no symmetry to break.
     public func initialWeights(key: RandomKey) throws(AccrueError) -> NamedTensors {

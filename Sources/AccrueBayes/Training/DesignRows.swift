@@ -123,6 +123,13 @@ public struct DesignRows: Sendable {
         return try design.prepared(parts)
     }
 
+    /// A shard's part of `wanted` rows of a round, which are shared out over its shards, rounded up: row numbers without an order, and how many rows of the
+    /// shard each of them stands for.
+    public func sample(_ wanted: Int, of round: Round, key: RandomKey) -> (numbers: ArraySlice<Int>, scale: Double) {
+        let wanted = min(count, (wanted * count + round.roundRows - 1) / round.roundRows)
+        return (key.folding("rows").permutation(count).prefix(wanted), Double(count) / Double(wanted))
+    }
+
     /// The rows of these numbers, with their targets.
     /// - Throws: `invalidInput` when the rows have no targets.
     public func batch(_ rows: some Collection<Int>) throws(AccrueError) -> Batch {

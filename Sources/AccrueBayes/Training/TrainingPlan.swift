@@ -68,6 +68,16 @@ public struct TrainingLoop: Sendable {
         self.averageEvery = averageEvery
     }
 
+    /// The rate falls linearly over the round's steps to a share of it; weights of the last steps are averaged.
+    /// - Parameters:
+    ///   - finalRate: the share of the rate that is left at the last step.
+    ///   - averageTail: the share of the steps, the last, that enter the average; at least one does.
+    public init(plan: TrainingPlan, learningRate: Double, finalRate: Double, averageTail: Double) {
+        self.init(
+            plan: plan, schedule: .linear(from: learningRate, to: learningRate * finalRate, steps: plan.steps),
+            averageFrom: min(plan.steps - 1, Int((Double(plan.steps) * (1 - averageTail)).rounded())))
+    }
+
     /// What a sweep on one shard came to.
     public struct Outcome<Chosen: Optimiser>: Sendable {
         public var weights: Chosen.Weights

@@ -12,9 +12,7 @@ struct IncrementalModel: Sendable {
 
     /// Random first weights, and the likelihood's own.
     func initialWeights(key: RandomKey) throws(AccrueError) -> NamedTensors {
-        var list: [(String, Tensor)] = try likelihood.ownWeights()
-        for (name, tensor) in try network.initialWeights(key: key).tensors { list.append((name, tensor)) }
-        return NamedTensors(list)
+        try network.initialWeights(with: likelihood, key: key)
     }
 
     /// Precisions of the first prior N(0, 1/P₀), weight by weight.

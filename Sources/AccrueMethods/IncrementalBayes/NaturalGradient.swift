@@ -68,9 +68,7 @@ struct NaturalGradient: PrecisionInference {
 
     func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
         let plan = try plan(round)
-        let loop = TrainingLoop(
-            plan: plan, schedule: .linear(from: settings.learningRate, to: settings.learningRate * settings.finalRate, steps: plan.steps),
-            averageFrom: min(plan.steps - 1, Int((Double(plan.steps) * (1 - settings.averageTail)).rounded())))
+        let loop = TrainingLoop(plan: plan, learningRate: settings.learningRate, finalRate: settings.finalRate, averageTail: settings.averageTail)
         let rows = try model.design.rows(shard), count = count(round)
         let damping = try work.precision.mixed(with: try model.priorPrecision(), keep: settings.keep).map { (precision) throws(AccrueError) in
             try (precision * (1 / count)).cast(to: .f32)

@@ -75,21 +75,18 @@ extension PrecisionInference {
 
     /// The Fisher information at the weights of a shard's part of the round's `fisherRows` rows, scaled to all rows of the shard.
     func fisher(at weights: NamedTensors, on rows: DesignRows, round: Round, key: RandomKey) throws(AccrueError) -> Information {
-        // The round's `fisherRows`, shared out over its shards, rounded up.
-        let wanted = min(rows.count, (model.settings.fisherRows * rows.count + round.roundRows - 1) / round.roundRows)
-        let chosen = key.folding("rows").permutation(rows.count).prefix(wanted)
+        let (chosen, scale) = rows.sample(model.settings.fisherRows, of: round, key: key)
         var sums = try weights.zeros()
         var coupling = try family.none()
-        for start in stride(from: 0, to: wanted, by: fisherRowsAtOnce) {
+        for start in stride(from: 0, to: chosen.count, by: fisherRowsAtOnce) {
             if round.shouldStop() { throw AccrueError(.unavailable, while: "estimating the Fisher information", "the work was stopped") }
-            let batch = try rows.batch(chosen[start..<min(wanted, start + fisherRowsAtOnce)])
+            let batch = try rows.batch(chosen[start..<min(chosen.count, start + fisherRowsAtOnce)])
             let part = try fisher(weights, batch, key: key.folding("labels").folding(start))
             sums = try sums.zip(part.diagonal) { (sum, part) throws(AccrueError) in try sum + part[0] }
             let (sum, dropped) = try family.sum([coupling, part.coupling])
             coupling = sum
             sums = try sums.adding(dropped)
         }
-        let scale = Double(rows.count) / Double(wanted)
         return Information(
             diagonal: try sums.map { (sum) throws(AccrueError) in try sum * scale }, coupling: try family.scaled(coupling, by: scale))
     }

@@ -174,9 +174,7 @@ public struct StochasticBatchNorm: LearningMethod {
             if round.shouldStop() { throw AccrueError(.unavailable, while: "fitting shard \(round.shard) of version \(round.index)", "the fit was stopped") }
             return (Delta(training: work.training), FitReport(steps: 0))
         }
-        let loop = TrainingLoop(
-            plan: plan, schedule: .linear(from: settings.learningRate, to: settings.learningRate * settings.finalRate, steps: plan.steps),
-            averageFrom: min(plan.steps - 1, Int((Double(plan.steps) * (1 - settings.averageTail)).rounded())))
+        let loop = TrainingLoop(plan: plan, learningRate: settings.learningRate, finalRate: settings.finalRate, averageTail: settings.averageTail)
         let (training, report) = try work.training.fitted(loop, rows: try design.rows(shard), round: round, key: key) {
             (weights, batch, stepKey) throws(AccrueError) in
             try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
@@ -256,7 +254,7 @@ public struct StochasticBatchNorm: LearningMethod {
     }
 
     private func initialWeights(key: RandomKey) throws(AccrueError) -> NamedTensors {
-        NamedTensors(try settings.likelihood.ownWeights() + network.initialWeights(key: key).tensors.map { ($0.name, $0.tensor) })
+        try network.initialWeights(with: settings.likelihood, key: key)
     }
 
     /// What flows into the batch norms of one batch, as in training.
@@ -292,10 +290,7 @@ public struct StochasticBatchNorm: LearningMethod {
     }
 
     private func posterior(_ state: State, _ noise: DrawnNoise) throws(AccrueError) -> NetworkPosterior {
-        var fixed: BatchStatistics = [:]
-        for layer in network.batchNorms {
-            fixed[layer.name] = (try state.statistics.tensor("\(layer.name).mean"), try state.statistics.tensor("\(layer.name).variance"))
-        }
+        let fixed = try network.statistics(state.statistics)
         var distributions: [(String, StatisticDistribution)] = []
         if noise.drawsStatistics { for layer in drawnNorms { if let one = state.moments.distribution(layer.name) { distributions.append((layer.name, one)) } } }
         let drops = noise.drops && settings.dropout > 0
@@ -306,7 +301,7 @@ public struct StochasticBatchNorm: LearningMethod {
         }
         return NetworkPosterior(
             schema: schema, design: design, network: network, likelihood: settings.likelihood, description: .null
-        ) { [fixed, distributions] (key) throws(AccrueError) in
+        ) { [distributions] (key) throws(AccrueError) in
             var statistics = fixed
             for (name, distribution) in distributions { statistics[name] = try distribution.draw(key.folding(name)) }
             guard drops else { return NetworkMember(weights, statistics: statistics) }

@@ -140,7 +140,7 @@ public struct VarianceNetwork: LearningMethod {
 
     /// σ is uniform in ±1/√fan-in, as in the paper's code; ordinary weights as everywhere.
     public func initialState(key: RandomKey) throws(AccrueError) -> State {
-        let all = NamedTensors(try settings.likelihood.ownWeights() + network.initialWeights(key: key).tensors.map { ($0.name, $0.tensor) })
+        let all = try network.initialWeights(with: settings.likelihood, key: key)
         let names = Set(varianceLayers.map(\.weight))
         var variances: [(String, Tensor)] = []
         for layer in varianceLayers {
@@ -188,9 +188,7 @@ public struct VarianceNetwork: LearningMethod {
 
     public func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
         let plan = try plan(round)
-        let loop = TrainingLoop(
-            plan: plan, schedule: .linear(from: settings.learningRate, to: settings.learningRate * settings.finalRate, steps: plan.steps),
-            averageFrom: min(plan.steps - 1, Int((Double(plan.steps) * (1 - settings.averageTail)).rounded())))
+        let loop = TrainingLoop(plan: plan, learningRate: settings.learningRate, finalRate: settings.finalRate, averageTail: settings.averageTail)
         let share = round.isFirst ? 0 : settings.temperature / Double(round.roundRows)
         let (training, report) = try work.training.fitted(loop, pull: try pull(work, share: share), rows: try design.rows(shard), round: round, key: key) {
             (weights, batch, stepKey) throws(AccrueError) in

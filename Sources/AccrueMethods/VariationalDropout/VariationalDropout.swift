@@ -188,9 +188,7 @@ public struct VariationalDropout: LearningMethod {
     private func plan(_ round: Round) throws(AccrueError) -> TrainingPlan { try TrainingPlan(epochs: settings.epochs, batch: settings.batch, round: round) }
 
     private func initialMean(key: RandomKey) throws(AccrueError) -> NamedTensors {
-        var list = try settings.likelihood.ownWeights()
-        for (name, tensor) in try network.initialWeights(key: key).tensors { list.append((name, tensor)) }
-        return NamedTensors(list)
+        try network.initialWeights(with: settings.likelihood, key: key)
     }
 
     /// Of the first width, with nothing said yet.

@@ -46,14 +46,12 @@ extension VariationalDropout {
 
     /// The curvature from some of the rows, scaled to all; every batch has a draw of its own.
     private func gaussNewton(at q: FactorisedGaussian<NamedTensors>, of rows: DesignRows, round: Round, key: RandomKey) throws(AccrueError) -> NamedTensors {
-        // The round's `curvatureRows`, shared out over its shards, rounded up.
-        let wanted = min(rows.count, (settings.curvatureRows * rows.count + round.roundRows - 1) / round.roundRows)
-        let chosen = key.folding("rows").permutation(rows.count).prefix(wanted), scale = Double(rows.count) / Double(wanted)
+        let (chosen, scale) = rows.sample(settings.curvatureRows, of: round, key: key)
         let deviation = try q.logScale.map { (logScale) throws(AccrueError) in try logScale.exp() }
         var sum = try q.mean.zeros()
-        for start in stride(from: 0, to: wanted, by: Self.rowsAtOnce) {
+        for start in stride(from: 0, to: chosen.count, by: Self.rowsAtOnce) {
             try checkStop(round)
-            let inputs = try rows.batch(chosen[start..<min(wanted, start + Self.rowsAtOnce)]).inputs
+            let inputs = try rows.batch(chosen[start..<min(chosen.count, start + Self.rowsAtOnce)]).inputs
             var weights = q.mean
             if !settings.closedForm {
                 let drawKey = key.folding("draw").folding(start)

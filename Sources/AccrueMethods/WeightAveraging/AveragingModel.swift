@@ -22,9 +22,7 @@ struct AveragingModel: Sendable {
 
     /// Random first weights, and the likelihood's own.
     func initialWeights(key: RandomKey) throws(AccrueError) -> NamedTensors {
-        var list = try settings.likelihood.ownWeights()
-        for (name, tensor) in try network.initialWeights(key: key).tensors { list.append((name, tensor)) }
-        return NamedTensors(list)
+        try network.initialWeights(with: settings.likelihood, key: key)
     }
 
     func plan(_ round: Round) throws(AccrueError) -> TrainingPlan {

@@ -51,7 +51,7 @@ struct Baseline: LearningMethod {
     var phases: MethodPhases { MethodPhases(scores: true, statistics: false) }
 
     func initialState(key: RandomKey) throws(AccrueError) -> State {
-        State(weights: NamedTensors(try likelihood.ownWeights() + network.initialWeights(key: key).tensors.map { ($0.name, $0.tensor) }), memory: Reservoir(capacity: memoryRows))
+        State(weights: try network.initialWeights(with: likelihood, key: key), memory: Reservoir(capacity: memoryRows))
     }
 
     func fit(_ work: State, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: State, report: FitReport) {

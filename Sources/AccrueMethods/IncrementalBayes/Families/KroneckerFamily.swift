@@ -51,11 +51,15 @@ struct KroneckerFamily: PrecisionFamily {
     }
 
     func information(_ weights: NamedTensors, _ batch: Batch, key: RandomKey) throws(AccrueError) -> Information {
-        let zeros = try weights.zeros()
-        // The likelihood's own weights are not of the network.
-        let diagonal = NamedTensors(zeros.tensors.map { ($0.name, $0.tensor) }.filter { name, _ in model.network.affineLayers.contains { $0.weight == name || $0.bias == name } })
+        var diagonal: [(String, Tensor)] = []
+        for layer in model.network.affineLayers {
+            for name in [layer.weight] + (layer.hasBias ? [layer.bias] : []) { diagonal.append((name, try weights.tensor(name).zerosLike())) }
+        }
+        let passes = try model.informationPasses(weights, batch, drawing: key) { (function) throws(AccrueError) in
+            try model.network.kroneckerFactors(weights, inputs: batch.inputs, of: function)
+        }
         var sums: [String: KroneckerFactors] = [:]
-        for factors in try factors(weights, batch, key: key) {
+        for factors in passes {
             for (name, part) in factors {
                 // What goes in is the same for all roots of the outputs' information.
                 if let sum = sums[name] { sums[name]?.slopes = try sum.slopes + part.slopes } else { sums[name] = part }
@@ -66,7 +70,7 @@ struct KroneckerFamily: PrecisionFamily {
             guard let sum = sums[layer.name] else { continue }
             list += [(Self.inputs(layer), sum.inputs), (Self.slopes(layer), sum.slopes)]
         }
-        return Information(diagonal: diagonal, coupling: NamedTensors(list))
+        return Information(diagonal: NamedTensors(diagonal), coupling: NamedTensors(list))
     }
 
     func scaled(_ coupling: NamedTensors, by factor: Double) throws(AccrueError) -> NamedTensors {
@@ -112,18 +116,6 @@ struct KroneckerFamily: PrecisionFamily {
     private static func share(_ coupling: NamedTensors) throws(AccrueError) -> Double {
         let rows = try coupling.tensor(rows).item()
         return rows > 0 ? 1 / rows : 0
-    }
-
-    /// Factors with softmax labels drawn, or for each root of the outputs' information.
-    private func factors(_ weights: NamedTensors, _ batch: Batch, key: RandomKey) throws(AccrueError) -> [[String: KroneckerFactors]] {
-        if case .softmax = model.likelihood {
-            return [try model.network.kroneckerFactors(weights, inputs: batch.inputs) { (outputs) throws(AccrueError) in try model.drawnLoss(outputs, weights, key: key) }]
-        }
-        var pass = PlainPass(weights)
-        let roots = try model.likelihood.informationRoots(try model.network.apply(batch.inputs, &pass), weights: weights)
-        return try roots.map { (root) throws(AccrueError) in
-            try model.network.kroneckerFactors(weights, inputs: batch.inputs) { (outputs) throws(AccrueError) in try (outputs * root).sum() }
-        }
     }
 
     /// A layer's weights and biases as [outputs, numbers in].

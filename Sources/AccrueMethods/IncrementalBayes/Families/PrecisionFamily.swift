@@ -67,14 +67,20 @@ extension IncrementalModel {
     /// - Parameter key: softmax labels are drawn with it, so one pass is enough; nil, and for other likelihoods: exactly, a pass for each root of the outputs'
     ///   information (the generalised Gauss–Newton matrix).
     func informationGradients(_ weights: NamedTensors, _ batch: Batch, drawing key: RandomKey?) throws(AccrueError) -> [[String: RowGradient]] {
-        if case .softmax = likelihood, let key {
-            return [try network.rowGradients(weights, inputs: batch.inputs) { (outputs) throws(AccrueError) in try drawnLoss(outputs, weights, key: key) }]
+        try informationPasses(weights, batch, drawing: key) { (function) throws(AccrueError) in
+            try network.rowGradients(weights, inputs: batch.inputs, of: function)
         }
-        var pass = PlainPass(weights)
-        let roots = try likelihood.informationRoots(try network.apply(batch.inputs, &pass), weights: weights)
-        return try roots.map { (root) throws(AccrueError) in
-            try network.rowGradients(weights, inputs: batch.inputs) { (outputs) throws(AccrueError) in try (outputs * root).sum() }
-        }
+    }
+
+    /// What `pass` makes of each sum over rows whose row gradients' outer products, summed, are the Fisher information.
+    /// - Parameter key: as of `informationGradients`.
+    func informationPasses<Result>(
+        _ weights: NamedTensors, _ batch: Batch, drawing key: RandomKey?, _ pass: ((Tensor) throws(AccrueError) -> Tensor) throws(AccrueError) -> Result
+    ) throws(AccrueError) -> [Result] {
+        if case .softmax = likelihood, let key { return [try pass { (outputs) throws(AccrueError) in try drawnLoss(outputs, weights, key: key) }] }
+        var plain = PlainPass(weights)
+        let roots = try likelihood.informationRoots(try network.apply(batch.inputs, &plain), weights: weights)
+        return try roots.map { (root) throws(AccrueError) in try pass { (outputs) throws(AccrueError) in try (outputs * root).sum() } }
     }
 
     /// The precision's form that the settings ask for.
