@@ -47,6 +47,8 @@ struct OnlineLaplace: PrecisionInference {
     struct Fisher: StoredValue {
         var sums: NamedTensors
         var coupling: NamedTensors
+        /// Rows of each class; empty without `labelShift`.
+        var labelCounts: [Double]
     }
 
     static let inference = IncrementalBayes.Inference.laplace
@@ -77,9 +79,16 @@ struct OnlineLaplace: PrecisionInference {
         let replay = try Replay(work.memory.reservoir, model: model, round: round)
         let strength = settings.temperature / Double(round.roundRows) * (replay?.priorShare ?? 1)
         let pull = try work.precision.map { (precision) throws(AccrueError) in try precision * strength }
+        let rows = try model.design.rows(shard)
+        let shift = try model.labelShift(try labelCounts(rows, beside: replay))
+        var work = work
+        if let shift {
+            work.weights = try work.weights.adding(shift)
+            work.mean = try work.mean.adding(shift)
+        }
         let outcome = try loop.run(
             work.weights, Adam(first: work.first, second: work.second, steps: work.steps, pull: (centre: work.mean, strength: pull)),
-            rows: try model.design.rows(shard), round: round, key: key
+            rows: rows, round: round, key: key
         ) { (weights, batch, stepKey) throws(AccrueError) in
             // The optimiser adds the prior's gradient as far as D goes, (T/n) D (w − m).
             let again = try replay?.batch(beside: batch, key: stepKey)
@@ -92,9 +101,10 @@ struct OnlineLaplace: PrecisionInference {
         }
         let offered = round.sweep == 0 && settings.reservoirRows > 0
             ? try Reservoir(of: shard, capacity: settings.reservoirRows, key: key.folding("reservoir")) : Reservoir(capacity: settings.reservoirRows)
+        func back(_ weights: NamedTensors) throws(AccrueError) -> NamedTensors { try shift.map { (shift) throws(AccrueError) in try weights.removing(shift) } ?? weights }
         let delta = Delta(
-            weights: outcome.weights, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps,
-            average: outcome.average, averaged: outcome.averaged, offered: offered)
+            weights: try back(outcome.weights), first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps,
+            average: try outcome.average.map(back), averaged: outcome.averaged, offered: offered)
         return (delta, outcome.report)
     }
 
@@ -115,12 +125,17 @@ struct OnlineLaplace: PrecisionInference {
     }
 
     func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Fisher? {
-        let information = try fisher(at: work.average ?? work.weights, on: try model.design.rows(shard), round: round, key: key)
-        return Fisher(sums: information.diagonal, coupling: information.coupling)
+        let rows = try model.design.rows(shard)
+        let counts = settings.labelShift ? try labelCounts(rows) : []
+        let found = work.average ?? work.weights
+        let weights = try model.labelShift(counts).map { (shift) throws(AccrueError) in try found.adding(shift) } ?? found
+        let information = try fisher(at: weights, on: rows, round: round, key: key)
+        return Fisher(sums: information.diagonal, coupling: information.coupling, labelCounts: counts)
     }
 
     func finish(_ work: Work, round: Round, moments: [Fisher], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
-        let (memory, keep) = work.memory.next(work.offered, scores: scores, round: round, settings: settings)
+        var (memory, keep) = work.memory.next(work.offered, scores: scores, round: round, settings: settings)
+        for part in moments { memory.count(part.labelCounts) }
         var precision = try work.precision.mixed(with: try model.priorPrecision(), keep: keep)
         for part in moments {
             precision = try precision.zip(part.sums) { (sum, fisher) throws(AccrueError) in try sum + (try fisher[0].cast(to: .f64) * (1 / settings.temperature)) }
@@ -133,6 +148,14 @@ struct OnlineLaplace: PrecisionInference {
             inference: Self.inference, mean: work.average ?? work.weights,
             precision: try precision.map { (tensor) throws(AccrueError) in try tensor.clamped(State.precisionRange).cast(to: .f32) }, coupling: coupling,
             memory: memory)
+    }
+
+    /// How many rows of each class the loss of a shard is of; kept rows count as much as they do in it.
+    private func labelCounts(_ rows: DesignRows, beside replay: Replay? = nil) throws(AccrueError) -> [Double] {
+        guard let targets = rows.targets else { throw AccrueError(.invalidInput, while: "counting classes", "the rows have no targets") }
+        let own = try LabelShift.counts(targets, classes: model.likelihood.outputs)
+        guard let replay else { return own }
+        return zip(own, try replay.shares(model.likelihood.outputs)).map { $0 + $1 * replay.weight * Double(rows.count) }
     }
 
     private func plan(_ round: Round) throws(AccrueError) -> TrainingPlan {

@@ -39,6 +39,13 @@ extension OnlineLaplace.Delta {
 }
 
 extension OnlineLaplace.Fisher {
-    var stored: Safetensors { StoredTrees.stored(["fisher": sums, "coupling": coupling]) }
-    init(_ stored: Safetensors) throws(AccrueError) { self.init(sums: try NamedTensors(stored, prefix: "fisher."), coupling: try NamedTensors(stored, prefix: "coupling.")) }
+    var stored: Safetensors {
+        let counts = labelCounts.isEmpty ? [:] : ["labelCounts": TensorBytes(labelCounts, shape: [labelCounts.count])]
+        return StoredTrees.stored(["fisher": sums, "coupling": coupling]).adding(counts)
+    }
+    init(_ stored: Safetensors) throws(AccrueError) {
+        self.init(
+            sums: try NamedTensors(stored, prefix: "fisher."), coupling: try NamedTensors(stored, prefix: "coupling."),
+            labelCounts: stored.tensors["labelCounts"]?.doubles() ?? [])
+    }
 }

@@ -119,8 +119,11 @@ extension PrecisionInference {
         if settings.family != .diagonal { more["family"] = .string(settings.family.rawValue) }
         if settings.predictive != .draws { more["predictive"] = .string(settings.predictive.rawValue) }
         if settings.family == .lowRank { more["rank"] = .integer(settings.rank) }
+        let counts = state.memory.labelCounts
+        let seen = counts + [Double](repeating: 0, count: max(0, model.likelihood.outputs - counts.count))
+        let mean = try model.labelShift(seen).map { (shift) throws(AccrueError) in try state.mean.adding(shift) } ?? state.mean
         return try model.posterior(
-            mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
+            mean: mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
             offsets: offsets, linearised: settings.predictive == .linearised, inference: Self.inference.rawValue, more: more)
     }
 }
@@ -137,6 +140,9 @@ extension NamedTensors {
         }
         return result
     }
+
+    /// The difference to a tree that has some of the names.
+    func removing(_ other: NamedTensors) throws(AccrueError) -> NamedTensors { try adding(try other.map { (tensor) throws(AccrueError) in try tensor.negated() }) }
 
     /// Precisions of which a share κ is kept; the rest is the first prior's: P₀ + κ(P − P₀), in Float64.
     func mixed(with first: NamedTensors, keep: Double) throws(AccrueError) -> NamedTensors {

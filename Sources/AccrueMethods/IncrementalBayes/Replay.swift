@@ -23,6 +23,12 @@ struct Replay: Sendable {
         priorShare = 1 - share
     }
 
+    /// Shares of the classes among the kept rows.
+    func shares(_ classes: Int) throws(AccrueError) -> [Double] {
+        guard let targets = rows.targets else { return [Double](repeating: 0, count: classes) }
+        return try LabelShift.counts(targets, classes: classes).map { $0 / Double(rows.count) }
+    }
+
     /// Kept rows for one step, half as many as it has of its own, drawn with replacement.
     func batch(beside own: Batch, key: RandomKey) throws(AccrueError) -> Batch {
         let wanted = max(1, own.inputs.rowCount / 2)
