@@ -126,23 +126,29 @@ struct OnlineLaplace: PrecisionInference {
 
     func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Fisher? {
         let rows = try model.design.rows(shard)
-        let counts = settings.labelShift ? try labelCounts(rows) : []
+        let replay = try Replay(work.memory.reservoir, model: model, round: round)
         let found = work.average ?? work.weights
-        let weights = try model.labelShift(counts).map { (shift) throws(AccrueError) in try found.adding(shift) } ?? found
-        let information = try fisher(at: weights, on: rows, round: round, key: key)
-        return Fisher(sums: information.diagonal, coupling: information.coupling, labelCounts: counts)
+        let weights = try model.labelShift(try labelCounts(rows, beside: replay)).map { (shift) throws(AccrueError) in try found.adding(shift) } ?? found
+        var information = try fisher(at: weights, on: rows, round: round, key: key)
+        if let replay, let kept = replay.informationRows(model.settings.fisherRows, of: round) {
+            information = try family.sum(information, try fisher(at: weights, on: replay.rows, numbers: kept.numbers, scale: kept.scale, round: round, key: key.folding("kept")))
+        }
+        return Fisher(
+            sums: information.diagonal, coupling: information.coupling, labelCounts: settings.labelShift ? try labelCounts(rows) : [])
     }
 
     func finish(_ work: Work, round: Round, moments: [Fisher], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
         var (memory, keep) = work.memory.next(work.offered, scores: scores, round: round, settings: settings)
         for part in moments { memory.count(part.labelCounts) }
-        var precision = try work.precision.mixed(with: try model.priorPrecision(), keep: keep)
+        // Kept rows have spoken for their share of the past.
+        let share = keep * (try Replay(work.memory.reservoir, model: model, round: round)?.priorShare ?? 1)
+        var precision = try work.precision.mixed(with: try model.priorPrecision(), keep: share)
         for part in moments {
             precision = try precision.zip(part.sums) { (sum, fisher) throws(AccrueError) in try sum + (try fisher[0].cast(to: .f64) * (1 / settings.temperature)) }
         }
-        // The first prior couples nothing, so of C its share κ stays.
+        // The first prior couples nothing, so of C its share stays.
         let shares = try moments.map { (part) throws(AccrueError) in try family.scaled(part.coupling, by: 1 / settings.temperature) }
-        let (coupling, dropped) = try family.sum([try family.scaled(work.coupling, by: keep)] + shares)
+        let (coupling, dropped) = try family.sum([try family.scaled(work.coupling, by: share)] + shares)
         precision = try precision.adding(dropped)
         return State(
             inference: Self.inference, mean: work.average ?? work.weights,

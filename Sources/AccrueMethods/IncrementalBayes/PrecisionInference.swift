@@ -76,19 +76,22 @@ extension PrecisionInference {
     /// The Fisher information at the weights of a shard's part of the round's `fisherRows` rows, scaled to all rows of the shard.
     func fisher(at weights: NamedTensors, on rows: DesignRows, round: Round, key: RandomKey) throws(AccrueError) -> Information {
         let (chosen, scale) = rows.sample(model.settings.fisherRows, of: round, key: key)
-        var sums = try weights.zeros()
-        var coupling = try family.none()
+        return try fisher(at: weights, on: rows, numbers: chosen, scale: scale, round: round, key: key)
+    }
+
+    /// `scale` times the Fisher information at the weights of the rows with these numbers.
+    func fisher(
+        at weights: NamedTensors, on rows: DesignRows, numbers chosen: some RandomAccessCollection<Int>, scale: Double, round: Round, key: RandomKey
+    ) throws(AccrueError) -> Information {
+        let chosen = Array(chosen)
+        var sum = Information(diagonal: try weights.zeros(), coupling: try family.none())
         for start in stride(from: 0, to: chosen.count, by: fisherRowsAtOnce) {
             if round.shouldStop() { throw AccrueError(.unavailable, while: "estimating the Fisher information", "the work was stopped") }
             let batch = try rows.batch(chosen[start..<min(chosen.count, start + fisherRowsAtOnce)])
-            let part = try fisher(weights, batch, key: key.folding("labels").folding(start))
-            sums = try sums.zip(part.diagonal) { (sum, part) throws(AccrueError) in try sum + part[0] }
-            let (sum, dropped) = try family.sum([coupling, part.coupling])
-            coupling = sum
-            sums = try sums.adding(dropped)
+            sum = try family.sum(sum, try fisher(weights, batch, key: key.folding("labels").folding(start)))
         }
         return Information(
-            diagonal: try sums.map { (sum) throws(AccrueError) in try sum * scale }, coupling: try family.scaled(coupling, by: scale))
+            diagonal: try sum.diagonal.map { (sum) throws(AccrueError) in try sum * scale }, coupling: try family.scaled(sum.coupling, by: scale))
     }
 
     /// The first prior around a mean.
