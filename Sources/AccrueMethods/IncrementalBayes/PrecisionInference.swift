@@ -144,23 +144,13 @@ extension NamedTensors {
         return result
     }
 
-    /// The difference to a tree that has some of the names.
-    func removing(_ other: NamedTensors) throws(AccrueError) -> NamedTensors { try adding(try other.map { (tensor) throws(AccrueError) in try tensor.negated() }) }
+    func negated() throws(AccrueError) -> NamedTensors { try map { (tensor) throws(AccrueError) in try tensor.negated() } }
 
     /// Precisions of which a share κ is kept; the rest is the first prior's: P₀ + κ(P − P₀), in Float64.
     func mixed(with first: NamedTensors, keep: Double) throws(AccrueError) -> NamedTensors {
         try zip(first) { (precision, first) throws(AccrueError) in
             try first[0].cast(to: .f64) + (try (precision.cast(to: .f64) - first[0].cast(to: .f64)) * keep)
         }
-    }
-}
-
-extension [Weighted<NamedTensors>] {
-    /// The shards' means over `steps` more steps, by rows, joined to what stood before, the mean of `stepsBefore`.
-    func tailMean(of steps: Int, after before: NamedTensors?, of stepsBefore: Int) throws(AccrueError) -> NamedTensors {
-        let here = try mean()
-        guard let before else { return here }
-        return try [Weighted(before, rows: stepsBefore), Weighted(here, rows: steps)].mean()
     }
 }
 
