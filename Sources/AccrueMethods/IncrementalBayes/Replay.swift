@@ -5,8 +5,12 @@ import AccrueTensor
 /// Kept rows that are learned again beside a round's own.
 ///
 /// The past's N rows speak through the prior, a Gaussian around the last mean, and through m kept rows, whose log likelihood times N/m estimates all
-/// theirs without a bias. Each has a share of the say: mean loss + s·(N/n)·mean loss of kept rows + (1 − s)·(T/2n) Σ P (w − m)², and likewise of the next
-/// precision: s·(N/m) times the Fisher information of kept rows, at the new mean, stands for as much of the old one. No row of the past counts twice.
+/// theirs without a bias. Each has a share of the say, and the first prior, which is no row's, all of its own:
+///
+///     mean loss + s·(N/n)·mean loss of kept rows + (T/2n) Σ ((1 − s) P (w − m)² + s P₀ w²)
+///
+/// and likewise of the next precision: s·(N/m) times the Fisher information of kept rows, at the new mean, stands for as much of the old one. No row of the
+/// past counts twice.
 /// That the two are mixed so is this project's design.
 struct Replay: Sendable {
     let rows: DesignRows
