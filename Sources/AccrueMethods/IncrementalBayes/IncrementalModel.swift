@@ -33,6 +33,11 @@ struct IncrementalModel: Sendable {
         return try likelihood.loss(try network.apply(batch.inputs, &pass), batch.targets, weights: weights)
     }
 
+    /// What rows with these numbers of each class are learned with, or predicted with after them, beside weights; nil without `labelShift`.
+    func labelShift(_ counts: @autoclosure () throws(AccrueError) -> [Double]) throws(AccrueError) -> NamedTensors? {
+        settings.labelShift ? try network.outputShift(LabelShift.logShares(try counts())) : nil
+    }
+
     /// A posterior ready for queries: draws are mean + scale · standard deviation · z.
     /// - Parameters:
     ///   - deviation: of each weight given all others; of the weight itself where weights are independent.

@@ -5,10 +5,13 @@ import AccrueTensor
 /// Kept rows that are learned again beside a round's own.
 ///
 /// The past's N rows speak through the prior, a Gaussian around the last mean, and through m kept rows, whose log likelihood times N/m estimates all
-/// theirs without a bias. Each has a share of the say: mean loss + s·(N/n)·mean loss of kept rows + (1 − s)·(T/2n) Σ P (w − m)². No row of the past counts twice.
+/// theirs without a bias. Each has a share of the say: mean loss + s·(N/n)·mean loss of kept rows + (1 − s)·(T/2n) Σ P (w − m)², and likewise of the next
+/// precision: s·(N/m) times the Fisher information of kept rows, at the new mean, stands for as much of the old one. No row of the past counts twice.
 /// That the two are mixed so is this project's design.
 struct Replay: Sendable {
-    private let rows: DesignRows
+    let rows: DesignRows
+    /// s · N.
+    private let standsFor: Double
     /// s · N/n: what the mean loss of kept rows counts.
     let weight: Double
     /// 1 − s.
@@ -19,8 +22,22 @@ struct Replay: Sendable {
         let share = model.settings.reservoirShare
         guard share > 0, let kept = try reservoir.rows(model.schema) else { return nil }
         rows = try model.design.rows([kept])
-        weight = share * Double(round.rowsBefore) / Double(round.roundRows)
+        standsFor = share * Double(round.rowsBefore)
+        weight = standsFor / Double(round.roundRows)
         priorShare = 1 - share
+    }
+
+    /// Shares of the classes among the kept rows.
+    func shares(_ classes: Int) throws(AccrueError) -> [Double] {
+        guard let targets = rows.targets else { return [Double](repeating: 0, count: classes) }
+        return try LabelShift.counts(targets, classes: classes).map { $0 / Double(rows.count) }
+    }
+
+    /// A shard's part of at most `wanted` kept rows, whose order is random, and how many rows of the past each of them stands for; nil when it has none.
+    func informationRows(_ wanted: Int, of round: Round) -> (numbers: Range<Int>, scale: Double)? {
+        let chosen = min(wanted, rows.count)
+        let numbers = chosen * round.shard / round.shards..<chosen * (round.shard + 1) / round.shards
+        return numbers.isEmpty ? nil : (numbers, standsFor / Double(chosen))
     }
 
     /// Kept rows for one step, half as many as it has of its own, drawn with replacement.
