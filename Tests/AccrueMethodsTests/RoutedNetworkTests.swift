@@ -353,6 +353,62 @@ import Testing
         try Self.expectClose(served, expected, 1e-6)
     }
 
+    /// Four clusters of pictures, and labels that need unit `wanted[cluster]` of four; a controller is trained to find it with everything else held still.
+    /// - Returns: chosen units and clusters of rows it has not seen, the accuracy, and that of each unit for all rows.
+    private static func toy(wanted: [Int]) throws -> (chosen: [Int], clusters: [Int], accuracy: Double, fixed: [Double]) {
+        let network = try network(channels: [12], units: [4], steps: [1], input: [8, 1, 1], classes: 4), stage = network.stages[0]
+        var weights = try network.initialWeights(key: key.folding("toy"))
+        // The stem shows which cluster it is, and both signs of what the units are to map.
+        var stem = [Float](repeating: 0, count: 12 * 8 * 9)
+        for channel in 0..<12 { stem[(channel * 8 + (channel < 8 ? channel : channel - 4)) * 9 + 4] = channel < 8 ? 1 : -1 }
+        try weights.visit { (name, tensor) throws(AccrueError) in
+            if name == "stem.conv.weight" { tensor = try Tensor(stem, shape: [12, 8, 3, 3]) }
+            if name == "head.weight" { tensor = try tensor * 4 }
+            if name.hasSuffix("norm2.scale") { tensor = try tensor * 2 }
+        }
+        func rows(_ name: String, _ count: Int) throws -> (x: Tensor, clusters: [Int], labels: Tensor) {
+            let clusters = try key.folding(name).uniform([count]).floats().map { Int($0 * 4) }
+            let x = try Tensor.concatenated([try Tensor(clusters).oneHot(4).cast(to: .f32), try key.folding(name).folding(1).normal([count, 4])], dim: 1).reshaped([count, 8, 1, 1])
+            return (x, clusters, try logits(x, try Tensor(clusters.map { wanted[$0] })).argmax(1))
+        }
+        func logits(_ x: Tensor, _ units: Tensor) throws(AccrueError) -> Tensor {
+            var norms = ResidualNorms(weights)
+            let y = try norms.relu(try x.channelsLast().convolved(try weights.tensor("stem.conv.weight"), nil, padding: 1), "stem.norm", statistics: "stem.norm")
+            return try network.head(try stage.units.mixed(y, shares: try units.oneHot(4).cast(to: .f32), step: 0, weights, &norms), weights)
+        }
+        func isTrained(_ name: String) -> Bool { name.hasPrefix("controller") || name.contains(".embedding.") || name.contains(".choice.") }
+        let still = weights.tensors.filter { !isTrained($0.name) }.map { ($0.name, $0.tensor) }
+        var trainedWeights = NamedTensors(weights.tensors.filter { isTrained($0.name) }.map { ($0.name, $0.tensor) })
+        var adam = try Adam(for: trainedWeights)
+        let (x, _, labels) = try rows("learned", 400)
+        for _ in 0..<250 {
+            let gradient = try valueAndGradient(at: trainedWeights) { (w) throws(AccrueError) in
+                let all = NamedTensors(still + w.tensors.map { ($0.name, $0.tensor) })
+                return try Self.trained(network, x, all, .soft).logits.crossEntropy(labels)
+            }.gradient
+            try adam.update(&trainedWeights, gradient: gradient, rate: 0.03)
+        }
+        let held = try rows("held", 400), all = NamedTensors(still + trainedWeights.tensors.map { ($0.name, $0.tensor) })
+        let (said, shares) = try Self.trained(network, held.x, all, .hard), right = try held.labels.doubles()
+        func accuracy(_ logits: Tensor) throws -> Double { Double(zip(try logits.argmax(1).doubles(), right).count { $0 == $1 }) / 400 }
+        let fixed = try (0..<4).map { try accuracy(try logits(held.x, try Tensor([Int](repeating: $0, count: 400)))) }
+        return (try shares[0][0].argmax(1).doubles().map { Int($0) }, held.clusters, try accuracy(said), fixed)
+    }
+
+    @Test("a controller finds the unit that each cluster needs, where no unit serves all; where all need one, routes say nothing of clusters")
+    func clusters() throws {
+        let found = try Self.toy(wanted: [2, 0, 3, 1])
+        var pairs = [[Double]](repeating: [0, 0, 0, 0], count: 4)
+        for (cluster, unit) in zip(found.clusters, found.chosen) { pairs[cluster][unit] += 1 }
+        for (cluster, unit) in [2, 0, 3, 1].enumerated() { #expect(pairs[cluster][unit] / pairs[cluster].reduce(0, +) > 0.95, "\(pairs)") }
+        #expect(found.accuracy > 0.97 && found.fixed.allSatisfy { $0 < 0.8 }, "\(found.accuracy), \(found.fixed)")
+        #expect(RouteInformation.mutual(pairs) > 0.9 * log(4))
+        let alike = try Self.toy(wanted: [1, 1, 1, 1])
+        pairs = [[Double]](repeating: [0, 0, 0, 0], count: 4)
+        for (cluster, unit) in zip(alike.clusters, alike.chosen) { pairs[cluster][unit] += 1 }
+        #expect(alike.accuracy > 0.97 && RouteInformation.mutual(pairs) < 0.02, "\(alike.accuracy), \(pairs)")
+    }
+
     @Test("the full-size network with fixed routes is ResNet-38, 561,370 parameters and 83.0 million multiply-adds; the controller has 2,206 more")
     func sizes() throws {
         let sizes = (channels: [16, 32, 64], units: [6, 5, 5])
