@@ -1,5 +1,5 @@
-// Batch norms of residual units, fused with what follows them, as operations with their own gradients: statistics, norm and ReLU; or norm, mix of a set of units
-// by shares that each picture has of its own, sum with what the units were applied to, and ReLU.
+// Batch norms of residual units, fused with what follows them, as operations with their own gradients: statistics, norm and ReLU; or norm, mix of a set of
+// units by shares that each picture has of its own, sum with what the units were applied to, and ReLU.
 //
 // Ioffe & Szegedy 2015 (arXiv 1502.03167); libtorch's own operations pass over memory four times as often. Where a channel has gradient d at its norm's
 // output, with n its normalised input over P positions: the input's is slope · (d − mean d − n · mean(d n)), the scale's Σ d n, the shift's Σ d.

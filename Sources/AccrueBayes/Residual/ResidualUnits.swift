@@ -4,8 +4,8 @@ public import AccrueTensor
 /// A set of residual units of one shape, side by side in memory: unit m is F(x) = norm(conv(relu(norm(conv(x))))), 3×3 convolutions without biases, and its
 /// output has its input's shape. A chain of such units is a stage of a ResNet.
 ///
-/// Weights: NAME.conv1.weight and NAME.conv2.weight [units·channels, channels, 3, 3], NAME.norm1 and NAME.norm2, `.scale` and `.shift` [units·channels]: unit after unit.
-/// Statistics are of a unit at a step, since a unit meets another input at each. Source: He et al. 2016 (arXiv 1512.03385).
+/// Weights: NAME.conv1.weight and NAME.conv2.weight [units·channels, channels, 3, 3], NAME.norm1 and NAME.norm2, `.scale` and `.shift` [units·channels]: unit
+/// after unit. Statistics are of a unit at a step, since a unit meets another input at each. Source: He et al. 2016 (arXiv 1512.03385).
 public struct ResidualUnits: Equatable, Sendable {
     public let name: String
     public let count: Int

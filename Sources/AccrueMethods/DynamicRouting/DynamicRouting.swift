@@ -3,26 +3,26 @@ public import AccrueCore
 import AccrueTensor
 import Foundation
 
-/// Dynamic routing over sets of residual units (ReSet): each stage of a residual network holds a set of M units, and a recurrent controller that looks at the feature map chooses,
-/// at each of T steps and for each picture, which unit is applied:
+/// Dynamic routing over sets of residual units (ReSet): each stage of a residual network holds a set of M units, and a recurrent controller that looks at the
+/// feature map chooses, at each of T steps and for each picture, which unit is applied:
 ///
 ///     x ← max(0, x + Σ_m r_m F_m(x)),  r from softmax(l / T) of the controller's logits l
 ///
 /// Trained by back-propagation through relaxed choices; served with the likeliest unit of each step, and only that is computed.
 ///
-/// Source: ReSet, ACML 2018 (PMLR 95:422-437, arXiv 1811.04380), of which only the abstract was to be had: that units of a learned set are chosen for each input one after
-/// the other by a recurrent route, on a ResNet. Everything else is this project's (`RoutedNetwork`, `RouteController`, `RouteRule`, `RoutePenalties`): which relaxation the
-/// paper used, whether it has penalties, and its numbers are not known. Its kin with public code: SkipNet (Wang et al. 2018) and ConvNet-AIG (Veit & Belongie 2018). Choices by
-/// reinforcement are not built.
+/// Source: ReSet, ACML 2018 (PMLR 95:422-437, arXiv 1811.04380), of which only the abstract was to be had: that units of a learned set are chosen for each
+/// input one after the other by a recurrent route, on a ResNet. Everything else is this project's (`RoutedNetwork`, `RouteController`, `RouteRule`,
+/// `RoutePenalties`): which relaxation the paper used, whether it has penalties, and its numbers are not known. Its kin with public code: SkipNet (Wang et al.
+/// 2018) and ConvNet-AIG (Veit & Belongie 2018). Choices by reinforcement are not built.
 ///
 /// A batch norm of a unit has one scale and shift, and statistics for each step at which the unit is used. They are never averaged but collected anew, with the
 /// merged weights, over the round's rows; as in training, of all rows of a batch, also those that chose another unit; once on the path of soft and once on
 /// that of hard routes.
 ///
-/// Exact in the merge: those statistics (Chan) and usage counts, which add. Not exact: weights and Adam's moments are averaged by rows (local Adam), which keeps units in place because
-/// all shards start from the same weights; each shard balances the routes of its own batches, which is stricter than balancing all; and a batch's statistics are its own.
-/// Adam's moments end with the round: the next one warms up anew. There is no distribution over weights: the epistemic part of predictions is zero but for drawn routes
-/// (`evaluation: gumbel`), which know the routes' doubt alone.
+/// Exact in the merge: those statistics (Chan) and usage counts, which add. Not exact: weights and Adam's moments are averaged by rows (local Adam), which
+/// keeps units in place because all shards start from the same weights; each shard balances the routes of its own batches, which is stricter than balancing
+/// all; and a batch's statistics are its own. Adam's moments end with the round: the next one warms up anew. There is no distribution over weights: the
+/// epistemic part of predictions is zero but for drawn routes (`evaluation: gumbel`), which know the routes' doubt alone.
 public struct DynamicRouting: LearningMethod {
     public static let name = "DynamicRouting"
 
@@ -84,8 +84,8 @@ public struct DynamicRouting: LearningMethod {
             weights: try network.initialWeights(key: key), hard: statistics, soft: network.isFixed ? NamedTensors() : statistics, usage: RouteUsage(network), steps: 0)
     }
 
-    /// A posterior of this method is taken as it is; where this pipeline's stages have more units than its, units are appended that change nothing yet (`appending units`). A bare
-    /// network has the weights of `describe`.
+    /// A posterior of this method is taken as it is; where this pipeline's stages have more units than its, units are appended that change nothing yet
+    /// (`appending units`). A bare network has the weights of `describe`.
     public func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
         switch WeightsFromOutside.method(of: imported) {
         case Self.name?:

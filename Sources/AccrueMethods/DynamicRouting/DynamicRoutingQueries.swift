@@ -33,7 +33,8 @@ extension DynamicRouting {
 
 /// A routed network, ready for queries.
 ///
-/// `predict` also takes `route`: hard, soft, masked or gumbel (default the settings' evaluation). `route`: what is chosen for each row at each step, how choices go with classes.
+/// `predict` also takes `route`: hard, soft, masked or gumbel (default the settings' evaluation). `route`: what is chosen for each row at each step, how
+/// choices go with classes.
 final class LoadedDynamicRouting: LoadedState {
     private let schema: Schema
     private let design: Design
@@ -98,7 +99,8 @@ final class LoadedDynamicRouting: LoadedState {
     private static let rowsAtOnce = 250
     private static let permutationsMax = 100_000
 
-    /// Header: `permutations` (default 1000) of the labels, `summary` (no answers a row). Tensors: the schema's inputs, and its target for what routes say of classes.
+    /// Header: `permutations` (default 1000) of the labels, `summary` (no answers a row). Tensors: the schema's inputs, and its target for what routes say of
+    /// classes.
     private func route(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {
         let operation = "answering 'route'"
         try StrictKeys.check(query.header, known: ["permutations", "summary", "draws"], while: operation)

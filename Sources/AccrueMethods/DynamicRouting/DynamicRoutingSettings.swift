@@ -62,8 +62,8 @@ extension DynamicRouting {
         case gumbel
     }
 
-    /// T of the softmax in the first round: `from` for the first `warmUp` of its steps, then falling exponentially to `to` where the last `hard` of them begin; later rounds
-    /// begin where it ended.
+    /// T of the softmax in the first round: `from` for the first `warmUp` of its steps, then falling exponentially to `to` where the last `hard` of them
+    /// begin; later rounds begin where it ended.
     public struct Temperature: Equatable, Sendable {
         /// Default 5.
         public var from: Double
@@ -71,8 +71,8 @@ extension DynamicRouting {
         public var to: Double
         /// Share of the steps in which routes are soft whatever `routes` says; default 0.1.
         public var warmUp: Double
-        /// Share of every round's steps, the last, in which one unit is chosen without noise and with the softmax's gradient, so that what is trained is what is served; default
-        /// 0.1. Not with `evaluation: soft`.
+        /// Share of every round's steps, the last, in which one unit is chosen without noise and with the softmax's gradient, so that what is trained is what
+        /// is served; default 0.1. Not with `evaluation: soft`.
         public var hard: Double
 
         /// At a step of a round.
@@ -84,7 +84,8 @@ extension DynamicRouting {
         }
     }
 
-    /// The `settings` of a pipeline file. The numbers that the paper used were not to be found: defaults are those of the nearest public code (SkipNet's) or this project's.
+    /// The `settings` of a pipeline file. The numbers that the paper used were not to be found: defaults are those of the nearest public code (SkipNet's) or
+    /// this project's.
     public struct Settings: Sendable {
         public static let keys = [
             "model", "likelihood", "routes", "topK", "temperature", "penalties", "evaluation", "epochs", "batch", "learningRate", "warmUp", "finalRate", "averageTail",
@@ -114,7 +115,8 @@ extension DynamicRouting {
         public var averageTail: Double
         /// Added to the gradient of convolutions and dense layers, times the weight; default 0.0001.
         public var weightDecay: Double
-        /// `augment`: `pad` positions of border in which pictures are shifted, `flip` for mirrored ones; default none (4 and true are usual for 32×32 photographs).
+        /// `augment`: `pad` positions of border in which pictures are shifted, `flip` for mirrored ones; default none (4 and true are usual for 32×32
+        /// photographs).
         public var augment: PictureAugmentation
 
         /// - Throws: `invalidInput` for unknown keys, values out of range, or choices that do not go together.

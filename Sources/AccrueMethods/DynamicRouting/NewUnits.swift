@@ -2,8 +2,9 @@ import AccrueBayes
 import AccrueCore
 import AccrueTensor
 
-/// Units that are appended to a stage's set without changing what the network says: their last norm has scale and shift 0, so their residual is 0, and the controller's row for them is 0 with
-/// bias −4, so they are rarely chosen. The other units' soft shares shrink by the factor 1 − r of the new; hard routes stay wherever the largest logit was above −4.
+/// Units that are appended to a stage's set without changing what the network says: their last norm has scale and shift 0, so their residual is 0, and the
+/// controller's row for them is 0 with bias −4, so they are rarely chosen. The other units' soft shares shrink by the factor 1 − r of the new; hard routes
+/// stay wherever the largest logit was above −4.
 struct NewUnits {
     private let network: RoutedNetwork
     static let bias = -4.0

@@ -1,8 +1,8 @@
 import AccrueCore
 import AccrueTensor
 
-/// The recurrent controller: pooled channels of the feature map, normalised over the channels so that gates do not saturate, an embedding for each stage, and an
-/// LSTM or GRU whose state is each picture's own and starts at zero.
+/// The recurrent controller: pooled channels of the feature map, normalised over the channels so that gates do not saturate, an embedding for each stage, and
+/// an LSTM or GRU whose state is each picture's own and starts at zero.
 ///
 /// Source of its size and shape: the recurrent gate of SkipNet (Wang et al. 2018, its code); ReSet's own was not to be found. The normalisation is this
 /// project's.

@@ -3,8 +3,8 @@ import AccrueTensor
 
 /// What is added to the loss for how routes are used: weights of balance, entropy and cost.
 ///
-/// Balance: Σ over stages of M Σ p̄² − 1 with p̄ the mean shares over rows and steps, the squared coefficient of variation: 0 when all are used alike, M − 1 when one
-/// is. Entropy: the mean over rows and steps of −Σ r log r. Cost: the mean share of steps that do not skip. Whether ReSet has such terms is not known.
+/// Balance: Σ over stages of M Σ p̄² − 1 with p̄ the mean shares over rows and steps, the squared coefficient of variation: 0 when all are used alike, M − 1
+/// when one is. Entropy: the mean over rows and steps of −Σ r log r. Cost: the mean share of steps that do not skip. Whether ReSet has such terms is not known.
 struct RoutePenalties: Equatable, Sendable {
     var balance: Double
     var entropy: Double

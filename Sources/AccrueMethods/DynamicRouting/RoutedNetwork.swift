@@ -17,10 +17,11 @@ struct RoutedStage: Equatable, Sendable {
     var channels: Int { units.channels }
 }
 
-/// A residual network whose stages hold sets of units instead of chains: a stem, stages that are each a fixed block of stride 2 (but the first) and `steps` steps
-/// x ← max(0, x + Σ r_m F_m(x)), a pooling over positions and a dense head.
+/// A residual network whose stages hold sets of units instead of chains: a stem, stages that are each a fixed block of stride 2 (but the first) and `steps`
+/// steps x ← max(0, x + Σ r_m F_m(x)), a pooling over positions and a dense head.
 ///
-/// With routes that are fixed, unit t at step t, it is the ResNet of the same blocks. Whatever of ReSet's architecture is not in its abstract is this project's.
+/// With routes that are fixed, unit t at step t, it is the ResNet of the same blocks. Whatever of ReSet's architecture is not in its abstract is this
+/// project's.
 struct RoutedNetwork: Equatable, Sendable {
     let stages: [RoutedStage]
     /// Channels of the input, [channels, height, width].
