@@ -83,6 +83,7 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
             guard !tensor.name.isEmpty, tensor.shape.count < Limits.tensorDimensionsMax, tensor.shape.allSatisfy({ $0 > 0 }) else {
                 throw refuse("tensor '\(tensor.name)' needs a name and positive dimensions; its shape is \(tensor.shape)")
             }
+            if let problem = tensor.transformProblem { throw refuse(problem) }
         }
         if let round = file["round"] { try StrictKeys.check(round, known: ["chunks", "linger"], while: operation + ", round") }
         func whole(_ value: JSONValue?, _ key: String, _ standard: Int, _ limit: Int) throws(AccrueError) -> Int {

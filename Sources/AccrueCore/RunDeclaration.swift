@@ -26,8 +26,8 @@ public struct DataSource: Equatable, Sendable {
     public enum Origin: Equatable, Sendable {
         /// Nested lists, by tensor name.
         case inline([String: JSONValue])
-        /// One file a tensor (IDX, NPY or safetensors), by tensor name.
-        case tensors([String: String])
+        /// Files (IDX, NPY or safetensors), by tensor name: those of one tensor have its rows one after the other.
+        case tensors([String: [String]])
         case csv(String)
     }
     /// Line `index` of a file of 0-based row numbers; `test` takes those rows, otherwise all others.
@@ -51,10 +51,11 @@ public struct DataSource: Equatable, Sendable {
         switch (value["inline"], value["tensors"], value["csv"]) {
         case (.object(let tensors)?, nil, nil): origin = .inline(tensors)
         case (nil, .object(let files)?, nil):
-            var paths: [String: String] = [:]
+            var paths: [String: [String]] = [:]
             for (name, file) in files {
-                guard let path = file.string else { throw refuse("the file of tensor '\(name)' must be a path") }
-                paths[name] = path
+                let list = file.string.map { [$0] } ?? file.array?.compactMap(\.string) ?? []
+                guard !list.isEmpty, list.count == file.array?.count ?? 1 else { throw refuse("the file of tensor '\(name)' must be a path, or a list of paths") }
+                paths[name] = list
             }
             origin = .tensors(paths)
         case (nil, nil, .string(let path)?): origin = .csv(path)

@@ -23,12 +23,22 @@ public struct TensorSchema: Codable, Equatable, Sendable {
         /// NaN means "not observed" and is allowed; infinity is refused.
         case nan
     }
-    /// A fixed affine transform: `(value * scale - mean) / standardDeviation`; declared, never estimated.
+    /// How raw rows of a picture are to be understood.
+    public enum Format: String, Codable, CaseIterable, Sendable {
+        /// One square frame of 3/2·side² bytes: planes Y, Cb and Cr, the latter two of half the side. Read as red, green and blue, [3, side, side].
+        case i420
+    }
+    /// A fixed transform: the format is read, each pool × pool square of a picture becomes its mean, then `(value * scale - mean) / standardDeviation`;
+    /// declared, never estimated.
     public struct Transform: Codable, Equatable, Sendable {
+        public var format: Format?
+        public var pool: Int?
         public var scale: Double?
         public var mean: [Double]?
         public var standardDeviation: [Double]?
-        public init(scale: Double? = nil, mean: [Double]? = nil, standardDeviation: [Double]? = nil) {
+        public init(format: Format? = nil, pool: Int? = nil, scale: Double? = nil, mean: [Double]? = nil, standardDeviation: [Double]? = nil) {
+            self.format = format
+            self.pool = pool
             self.scale = scale
             self.mean = mean
             self.standardDeviation = standardDeviation
@@ -62,7 +72,34 @@ public struct TensorSchema: Codable, Equatable, Sendable {
     }
 
     public static let keys = ["name", "role", "dtype", "shape", "missing", "transform", "classes", "columns"]
-    public static let transformKeys = ["scale", "mean", "standardDeviation"]
+    public static let transformKeys = ["format", "pool", "scale", "mean", "standardDeviation"]
     /// Elements of one row.
     public var rowElementCount: Int { shape.reduce(1, *) }
+
+    /// The shape of one row after the transform.
+    public var transformedShape: [Int] {
+        let read = transform?.format == .i420 ? [3, frameSide ?? 0, frameSide ?? 0] : shape
+        guard let pool = transform?.pool, pool > 1, read.count >= 2 else { return read }
+        return read.dropLast(2) + read.suffix(2).map { $0 / pool }
+    }
+
+    /// The side of a square I420 frame of this shape; nil when it is none.
+    public var frameSide: Int? {
+        guard shape.count == 1, let bytes = shape.first else { return nil }
+        let side = Int((Double(bytes) * 2 / 3).squareRoot().rounded())
+        return side % 2 == 0 && side > 0 && 3 * side * side == 2 * bytes ? side : nil
+    }
+
+    /// What is wrong with the transform's `format` and `pool`; nil when nothing is.
+    var transformProblem: String? {
+        if transform?.format == .i420, dtype != .u8 || frameSide == nil {
+            return "transform.format of '\(name)' is i420, but rows are \(dtype.rawValue) \(shape); U8 frames of [3/2·side²] with an even side are needed, [1536] for a side of 32"
+        }
+        guard let pool = transform?.pool else { return nil }
+        let read = transform?.format == .i420 ? [3, frameSide ?? 0, frameSide ?? 0] : shape
+        guard pool >= 1, (2...3).contains(read.count), read.suffix(2).allSatisfy({ $0 % pool == 0 }) else {
+            return "transform.pool of '\(name)' is \(pool); it must divide height and width of a picture, and rows have shape \(read)"
+        }
+        return nil
+    }
 }

@@ -18,8 +18,13 @@ public struct BatchFlow: StoredValue {
     /// NAME.mean and NAME.variance of every batch norm, over the rows of all parts.
     /// - Throws: `engine` when a batch norm has none.
     static func pooled(_ parts: [BatchFlow], network: Network, prefix: String = "") throws(AccrueError) -> NamedTensors {
+        try pooled(parts, norms: network.batchNorms, prefix: prefix)
+    }
+
+    /// The same of these batch norms.
+    static func pooled(_ parts: [BatchFlow], norms: [Layer.BatchNorm], prefix: String = "") throws(AccrueError) -> NamedTensors {
         var list: [(String, Tensor)] = []
-        for layer in network.batchNorms {
+        for layer in norms {
             var pooled = Moments(dimension: layer.features)
             for part in parts { if let here = part.layers[prefix + layer.name] { pooled.merge(here) } }
             guard pooled.count > 0 else { throw AccrueError(.engine, while: "making a version", "no batch statistics of '\(layer.name)' were computed") }

@@ -25,8 +25,12 @@ extension RandomKey {
 
     /// Class numbers (I64, [rows]) drawn from rows of logits, by the Gumbel-max rule.
     public func classes(logits: Tensor) throws(AccrueError) -> Tensor {
-        let noise = try uniform(logits.shape).log().negated().log().negated()
-        return try (logits + noise).argmax(logits.shape.count - 1)
+        return try (logits + (try gumbel(logits.shape))).argmax(logits.shape.count - 1)
+    }
+
+    /// Standard Gumbel numbers, −log E of exponential ones.
+    public func gumbel(_ shape: [Int], dtype: DType = .f32) throws(AccrueError) -> Tensor {
+        try uniform(shape, dtype: dtype).log().negated().log().negated()
     }
 
     /// The numbers 0 ..< count in random order: every order has the same chance up to 2⁻⁶⁴ (Fisher & Yates).

@@ -133,6 +133,9 @@ ct_tensor ct_stack(const ct_tensor *list, int32_t count, int32_t dim) {
 ct_tensor ct_argmax(ct_tensor a, int32_t dim) {
     return make([&] { return get(a).argmax(dim); });
 }
+ct_tensor ct_kth_largest(ct_tensor a, int64_t k) {
+    return make([&] { return std::get<0>(get(a).topk(k)).narrow(-1, k - 1, 1); });
+}
 ct_tensor ct_one_hot(ct_tensor index, int64_t classes) {
     return make([&] { return at::one_hot(get(index), classes); });
 }
@@ -149,8 +152,8 @@ ct_tensor ct_linear(ct_tensor x, ct_tensor weight, ct_tensor bias) {
         return at::linear(input, w, maybe(bias));
     });
 }
-ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor bias, int64_t stride, int64_t padding) {
-    return make([&] { return at::conv2d(get(x), get(weight), maybe(bias), {stride, stride}, {padding, padding}); });
+ct_tensor ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor bias, int64_t stride, int64_t padding, int64_t groups) {
+    return make([&] { return at::conv2d(get(x), get(weight), maybe(bias), {stride, stride}, {padding, padding}, {1, 1}, groups); });
 }
 ct_tensor ct_max_pool2d(ct_tensor x, int64_t size, int64_t stride) {
     return make([&] { return at::max_pool2d(get(x), {size, size}, {stride, stride}); });

@@ -4,6 +4,7 @@
 // of the key); the cipher's own key is the low half. The numbers depend on the key and on their place only.
 #include "Failure.hpp"
 #include "Kernels/Kernels.hpp"
+#include <algorithm>
 #include <cmath>
 
 using namespace ct;
@@ -32,7 +33,8 @@ inline Block philox(uint64_t high, uint64_t low, uint64_t index) {
 }
 
 // The middle of one of 2^24 equal cells of (0, 1): exact in Float32, never 0 or 1.
-inline float open_unit(uint32_t word) { return (static_cast<float>(word >> 8) + 0.5f) * 0x1p-24f; }
+// The largest word of all would be rounded to 1.
+inline float open_unit(uint32_t word) { return std::min((static_cast<float>(word >> 8) + 0.5f) * 0x1p-24f, 0x1.fffffep-1f); }
 inline double open_unit(uint32_t a, uint32_t b) {
     const uint64_t bits = (static_cast<uint64_t>(a) << 32 | b) >> 12;
     return (static_cast<double>(bits) + 0.5) * 0x1p-52;

@@ -38,6 +38,27 @@ struct DeclarationTests {
         }
     }
 
+    @Test("a picture's format and pooling say what its rows become, and are refused where they do not fit")
+    func pictures() throws {
+        func schema(_ shape: JSONValue, _ transform: JSONValue, dtype: String = "U8") -> JSONValue {
+            Self.file { $0["schema"] = [["name": "inputs", "role": "input", "dtype": .string(dtype), "shape": shape, "transform": transform]] }
+        }
+        func read(_ shape: JSONValue, _ transform: JSONValue) throws -> [Int]? { try PipelineDeclaration(parsing: schema(shape, transform)).schema["inputs"]?.transformedShape }
+        #expect(try read([1536], ["format": "i420"]) == [3, 32, 32] && read([1536], ["format": "i420", "pool": 2]) == [3, 16, 16])
+        #expect(try read([28, 28], ["pool": 4]) == [7, 7] && read([3, 8, 6], ["pool": 2]) == [3, 4, 3] && read([5], ["scale": 2]) == [5])
+        for wrong in [
+            schema([1535], ["format": "i420"]), schema([48, 32], ["format": "i420"]), schema([1536], ["format": "i420"], dtype: "F32"), schema([1536], ["format": "rgb"]),
+            schema([1536], ["pool": 2]), schema([28, 28], ["pool": 3]), schema([28, 28], ["pool": 0]), schema([6], ["format": "i420", "pool": 3]),
+        ] { #expect { try PipelineDeclaration(parsing: wrong) } throws: { ($0 as? AccrueError)?.code == .invalidInput } }
+    }
+
+    @Test("a tensor's rows may lie in several files")
+    func severalFiles() throws {
+        func origin(_ files: JSONValue) throws -> DataSource.Origin { try RunDeclaration(parsing: Self.file { $0["source"] = ["tensors": ["inputs": files]] }).source.origin }
+        #expect(try origin("a.gz") == .tensors(["inputs": ["a.gz"]]) && origin(["a.gz", "b.gz"]) == .tensors(["inputs": ["a.gz", "b.gz"]]))
+        for wrong: JSONValue in [[], ["a.gz", 2], 3] { #expect { try origin(wrong) } throws: { ($0 as? AccrueError)?.code == .invalidInput } }
+    }
+
     @Test("an expectation fails outside its bounds and for figures that are missing or not finite")
     func expectations() throws {
         let run = try RunDeclaration(

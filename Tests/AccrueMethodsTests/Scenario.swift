@@ -147,6 +147,21 @@ struct Scenario: Sendable, CustomStringConvertible {
             settings: ["model": ["kind": "mlp", "hidden": [16], "batchNorm": true], "epochs": 20, "batch": 20, "learningRate": 0.01], schema: regression,
             rows: regressionRows),
         Scenario(
+            title: "DynamicRouting, soft", method: "DynamicRouting",
+            settings: [
+                "model": ["channels": [4, 6], "units": [2, 2], "embedding": 4, "hidden": 4], "epochs": 8, "batch": 20, "learningRate": 0.02, "augment": ["pad": 1],
+            ], schema: classes(2, [1, 8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
+            title: "DynamicRouting, straight-through, skip, drawn routes", method: "DynamicRouting",
+            settings: [
+                "model": ["channels": [4], "units": [2], "steps": [3], "skip": true, "controller": "gru", "shared": false, "embedding": 4, "hidden": 4],
+                "routes": "straightThrough", "evaluation": "gumbel", "penalties": ["cost": 0.01, "entropy": 0.01], "epochs": 8, "batch": 20, "learningRate": 0.02,
+            ], schema: classes(2, [8, 8]), rows: { try labelled($0, $1, classes: 2, shape: [8, 8], spread: 0.7) }),
+        Scenario(
+            title: "DynamicRouting, fixed", method: "DynamicRouting",
+            settings: ["model": ["channels": [4, 6], "units": [2, 1]], "routes": "fixed", "epochs": 6, "batch": 20, "learningRate": 0.02], schema: classes(2, [1, 8, 8]),
+            rows: { try labelled($0, $1, classes: 2, shape: [1, 8, 8], spread: 0.7) }),
+        Scenario(
             title: "VarianceNetwork, mlp", method: "VarianceNetwork",
             settings: ["model": ["kind": "mlp", "hidden": [16, 16]], "layers": ["dense2"], "epochs": 30, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]), rows: blobs),
         Scenario(

@@ -4,6 +4,15 @@ import Foundation
 import Testing
 
 @Suite struct DrawsTests {
+    @Test("uniform numbers never reach 1, where the largest word of all would be rounded to it; Gumbel numbers of it are finite")
+    func openInterval() throws {
+        // The fourth word of this key's first block begins with 24 ones.
+        let key = RandomKey(high: 0, low: 39_075)
+        let uniform = try key.uniform([4]).floats()
+        #expect(uniform[3] == 1 - 0x1p-24 && uniform.allSatisfy { $0 > 0 && $0 < 1 })
+        #expect(try key.gumbel([4]).isFinite())
+    }
+
     @Test("normals have the moments of N(0, 1) within five standard errors")
     func moments() throws {
         let n = 400_000

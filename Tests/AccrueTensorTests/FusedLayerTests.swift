@@ -67,6 +67,41 @@ import Testing
         try compare(try weights([23, 37], [11, 37])) { (w) throws(AccrueError) in try w.tensor("x").linear(try gaussian(w), key: key) }
     }
 
+    @Test("a batch norm with ReLU, and with a mix of units, is the plain operations', gradients included", arguments: [(8, 3), (5, 2), (16, 1), (3, 4)])
+    func residualNorms(_ channels: Int, _ units: Int) throws {
+        let width = channels * units
+        func normal(_ name: String, _ shape: [Int]) throws -> (String, Tensor) { (name, try key.folding(name).normal(shape)) }
+        var list = [try normal("z", [6, width, 5, 4]), try normal("scale", [width]), try normal("shift", [width]), try normal("x", [6, channels, 5, 4])]
+        // Far from zero, where a mean of squares would lose everything.
+        list[0].1 = try list[0].1 + 300
+        list.append(("shares", try key.folding("shares").normal([6, units]).softmax(1)))
+        let weights = NamedTensors(list)
+        try compare(weights) { (w) throws(AccrueError) in try w.tensor("z").batchNormalisedRelu(scale: try w.tensor("scale"), shift: try w.tensor("shift")) }
+        try compare(weights) { (w) throws(AccrueError) in
+            try w.tensor("z").batchNormalisedMix(scale: try w.tensor("scale"), shift: try w.tensor("shift"), shares: try w.tensor("shares"), addedTo: try w.tensor("x"))
+        }
+        let z = try weights.tensor("z"), wide = try z.cast(to: .f64), mean = try wide.mean(0, 2, 3, keepDims: true)
+        let squares = try (wide - mean).squared().sum(0, 2, 3).doubles(), means = try mean.doubles()
+        for level in Self.levels where (try? FusedKernels.use(level)) != nil {
+            defer { try? FusedKernels.use(.widest) }
+            for pictures in [z, try z.channelsLast()] {
+                let found = try pictures.channelMoments()
+                for index in 0..<width {
+                    #expect(abs(found.mean[index] - means[index]) < 1e-5 && abs(found.centredSquares[index] - squares[index]) < 1e-4 * squares[index], "\(level)")
+                }
+            }
+        }
+    }
+
+    @Test("norms of residual units refuse operands that do not fit")
+    func residualShapes() throws {
+        let z = try Tensor.ones([2, 6, 4, 4]), ones = try Tensor.ones([6])
+        #expect(throws: AccrueError.self) { try z.batchNormalisedRelu(scale: .ones([5]), shift: ones) }
+        #expect(throws: AccrueError.self) { try z.batchNormalisedMix(scale: ones, shift: ones, shares: .ones([2, 4]), addedTo: .ones([2, 3, 4, 4])) }
+        #expect(throws: AccrueError.self) { try z.batchNormalisedMix(scale: ones, shift: ones, shares: .ones([2, 2]), addedTo: .ones([2, 3, 4, 5])) }
+        #expect(throws: AccrueError.self) { try Tensor.ones([4]).channelMoments() }
+    }
+
     @Test("gradients of layers of Gaussians agree with finite differences in Float64")
     func finiteDifferences() throws {
         func check(_ weights: NamedTensors, _ body: (NamedTensors) throws(AccrueError) -> Tensor) throws {

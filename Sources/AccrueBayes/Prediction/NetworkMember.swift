@@ -6,12 +6,23 @@ public struct NetworkMember: Sendable {
     public let weights: NamedTensors
     public let statistics: BatchStatistics
     let pass: (@Sendable () -> any NetworkPass)?
+    let function: (@Sendable (Tensor) throws(AccrueError) -> Tensor)?
+
+    /// A network that is no list of layers.
+    /// - Parameter function: outputs [rows, outputs] from inputs [rows] + the input shape.
+    public init(_ weights: NamedTensors, function: @escaping @Sendable (Tensor) throws(AccrueError) -> Tensor) {
+        self.weights = weights
+        statistics = [:]
+        pass = nil
+        self.function = function
+    }
 
     /// - Parameter pass: how the network is applied, where weights and statistics do not say it all; the same for all rows, each by itself.
     public init(_ weights: NamedTensors, statistics: BatchStatistics = [:], pass: (@Sendable () -> any NetworkPass)? = nil) {
         self.weights = weights
         self.statistics = statistics
         self.pass = pass
+        function = nil
     }
 }
 
@@ -22,6 +33,7 @@ extension Network {
             var pass = pass
             return try apply(inputs, &pass)
         }
+        if let function = member.function { return try function(inputs) }
         if let pass = member.pass { return try through(pass()) }
         return try through(PlainPass(member.weights, statistics: member.statistics))
     }
@@ -44,7 +56,7 @@ public struct PreparedMember: Sendable {
     /// - Throws: what the likelihood throws, or the engine.
     public init(_ member: NetworkMember, network: Network, likelihood: Likelihood) throws(AccrueError) {
         noise = try likelihood.noiseVariance(member.weights)
-        if member.pass == nil, let stages = try network.stages(member.weights, statistics: member.statistics), let packed = try PackedNetwork(stages, inputShape: network.inputShape) {
+        if member.pass == nil, member.function == nil, let stages = try network.stages(member.weights, statistics: member.statistics), let packed = try PackedNetwork(stages, inputShape: network.inputShape) {
             form = .packed(packed)
             byteCount = packed.byteCount
         } else {

@@ -5,6 +5,7 @@ public import AccrueTensor
 public struct Design: Sendable {
     private struct Input: Sendable {
         let spec: TensorSchema
+        let pool: Int
         let scale: Double
         /// Broadcast over rows; nil: nothing to subtract or divide.
         let mean: Tensor?
@@ -19,32 +20,38 @@ public struct Design: Sendable {
     /// Shape of one input of the network: the input tensor's own, or all flattened when there are several.
     public static func inputShape(_ schema: Schema) -> [Int] {
         let inputs = schema.tensors(.input)
-        if inputs.count == 1 { return inputs[0].shape.isEmpty ? [1] : inputs[0].shape }
-        return [inputs.reduce(0) { $0 + $1.rowElementCount }]
+        if inputs.count == 1 { return inputs[0].shape.isEmpty ? [1] : inputs[0].transformedShape }
+        return [inputs.reduce(0) { $0 + $1.transformedShape.reduce(1, *) }]
     }
 
     /// - Throws: `invalidInput` when a transform does not fit its tensor, or there is no input.
     public init(schema: Schema, network: Network, likelihood: Likelihood) throws(AccrueError) {
+        try self.init(schema: schema, inputShape: network.inputShape, likelihood: likelihood)
+    }
+
+    /// - Parameter inputShape: of one row, as it is to be read.
+    /// - Throws: as above.
+    public init(schema: Schema, inputShape: [Int], likelihood: Likelihood) throws(AccrueError) {
         let operation = "reading the schema"
         guard let target = schema.tensors(.target).first else { throw AccrueError(.invalidInput, while: operation, "there is no target tensor") }
         self.target = target
         self.likelihood = likelihood
-        inputShape = network.inputShape
+        self.inputShape = inputShape
         targetScale = try TargetScale(target, likelihood: likelihood)
         var inputs: [Input] = []
         for spec in schema.tensors(.input) {
             func row(_ values: [Double]?, _ what: String) throws(AccrueError) -> Tensor? {
                 guard let values else { return nil }
-                let shape: [Int]
+                let shape: [Int], row = spec.transformedShape
                 if values.count == 1 {
                     shape = []
-                } else if values.count == spec.rowElementCount {
-                    shape = spec.shape
-                } else if spec.shape.count == 3, values.count == spec.shape[0] {
+                } else if values.count == row.reduce(1, *) {
+                    shape = row
+                } else if row.count == 3, values.count == row[0] {
                     shape = [values.count, 1, 1]
                 } else {
                     throw AccrueError(
-                        .invalidInput, while: operation, "transform.\(what) of '\(spec.name)' has \(values.count) numbers; rows have shape \(spec.shape)",
+                        .invalidInput, while: operation, "transform.\(what) of '\(spec.name)' has \(values.count) numbers; rows have shape \(row)",
                         hint: "give one number, one a channel, or one an element")
                 }
                 return try Tensor(values.map(Float.init), shape: shape)
@@ -54,7 +61,7 @@ public struct Design: Sendable {
             }
             inputs.append(
                 Input(
-                    spec: spec, scale: spec.transform?.scale ?? 1, mean: try row(spec.transform?.mean, "mean"),
+                    spec: spec, pool: spec.transform?.pool ?? 1, scale: spec.transform?.scale ?? 1, mean: try row(spec.transform?.mean, "mean"),
                     inverseDeviation: try row(spec.transform?.standardDeviation?.map { 1 / $0 }, "standardDeviation")))
         }
         guard !inputs.isEmpty else { throw AccrueError(.invalidInput, while: operation, "there is no input tensor", hint: "give one tensor 'role: input'") }
@@ -64,7 +71,10 @@ public struct Design: Sendable {
     /// Rows as a network reads them, of several stretches one after the other.
     public func rows(_ stretches: [Rows]) throws(AccrueError) -> DesignRows {
         var raw: [Tensor] = []
-        for input in inputs { raw.append(try joined(input.spec.name, stretches)) }
+        for input in inputs {
+            let rows = try joined(input.spec.name, stretches)
+            raw.append(input.spec.transform?.format == .i420 ? try rows.rgbOfI420(side: input.spec.frameSide ?? 0) : rows)
+        }
         var targets: Tensor?
         if stretches.allSatisfy({ $0.tensors[target.name] != nil }) { targets = try joined(target.name, stretches).reshaped([-1]) }
         return DesignRows(
@@ -93,6 +103,10 @@ public struct Design: Sendable {
         var parts: [Tensor] = []
         for (input, tensor) in zip(inputs, raw) {
             var x = try tensor.cast(to: .f32)
+            if input.pool > 1 {
+                let pictures = x.shape.count == 3 ? try x.reshaped([x.rowCount, 1] + x.shape.dropFirst()) : x
+                x = try pictures.averagePooled(input.pool, stride: input.pool).reshaped([x.rowCount] + input.spec.transformedShape)
+            }
             if input.scale != 1 { x = try x * input.scale }
             if let mean = input.mean { x = try x - mean }
             if let inverse = input.inverseDeviation { x = try x * inverse }

@@ -19,8 +19,8 @@ public struct RowSource: Sendable {
                 tensors[tensor.name] = try Self.inline(value, tensor)
             }
         case .tensors(let files):
-            for (name, file) in files.sorted(by: { $0.key < $1.key }) { tensors[name] = try TensorFile.read(try resolve(file), tensor: name) }
-            place = files.values.sorted().joined(separator: ", ")
+            for (name, paths) in files.sorted(by: { $0.key < $1.key }) { tensors[name] = try Self.joined(paths, tensor: name, resolve: resolve) }
+            place = files.values.joined().sorted().joined(separator: ", ")
         case .csv(let file):
             tensors = try CSVFile(path: try resolve(file)).tensors(schema)
             place = file
@@ -41,6 +41,23 @@ public struct RowSource: Sendable {
             throw AccrueError(
                 .invalidInput, while: "cutting \(place) into chunks", "no row is left: firstRow is \(source.firstRow) and there are \(all.count) rows")
         }
+    }
+
+    private static func joined(_ paths: [String], tensor name: String, resolve: (String) throws(AccrueError) -> String) throws(AccrueError) -> TensorBytes {
+        var parts: [TensorBytes] = []
+        for path in paths {
+            let part = try TensorFile.read(try resolve(path), tensor: name)
+            if let first = parts.first, part.dtype != first.dtype || part.shape.dropFirst() != first.shape.dropFirst() {
+                throw AccrueError(
+                    .invalidInput, while: "reading \(path)", "it has \(part.dtype.rawValue) \(part.shape); \(paths[0]) has \(first.dtype.rawValue) \(first.shape)",
+                    hint: "files of one tensor differ in their rows alone")
+            }
+            parts.append(part)
+        }
+        guard let all = parts.count == 1 ? parts[0] : TensorBytes.joined(parts) else {
+            throw AccrueError(.invalidInput, while: "reading the rows of '\(name)'", "there are no files", hint: "name at least one")
+        }
+        return all
     }
 
     private static func inline(_ value: JSONValue, _ tensor: TensorSchema) throws(AccrueError) -> TensorBytes {

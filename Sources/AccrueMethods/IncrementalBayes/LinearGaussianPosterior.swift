@@ -44,6 +44,11 @@ struct LinearGaussianPosterior: LearningMethod {
         noisePrecision = precision
         guard let target = schema.tensors(.target).first else { throw AccrueError(.invalidInput, while: "building a linear-Gaussian model", "there is no target") }
         targetScale = try TargetScale(target, likelihood: settings.likelihood)
+        if let picture = schema.tensors(.input).first(where: { $0.transform?.format != nil || ($0.transform?.pool ?? 1) > 1 }) {
+            throw AccrueError(
+                .invalidInput, while: "building a linear-Gaussian model", "'\(picture.name)' has a transform of pictures; closed forms take numbers as they come",
+                hint: "leave format and pool out, or use inference: laplace")
+        }
         features = schema.tensors(.input).reduce(0) { $0 + $1.rowElementCount } + (settings.model.bias ? 1 : 0)
     }
 

@@ -19,9 +19,10 @@ extension Tensor {
         try Self.result("a dense layer", [self, weight], ct_linear(handle, weight.handle, bias?.handle))
     }
 
-    /// `self` [rows, channels, height, width] with `weight` [out, channels, k, k].
-    public func convolved(_ weight: Tensor, _ bias: Tensor?, stride: Int = 1, padding: Int = 0) throws(AccrueError) -> Tensor {
-        try Self.result("a convolution", [self, weight], ct_conv2d(handle, weight.handle, bias?.handle, Int64(stride), Int64(padding)))
+    /// `self` [rows, channels, height, width] with `weight` [out, channels / groups, k, k].
+    /// - Parameter groups: of inputs and outputs, in equal parts, of which each output group reads its own input group alone.
+    public func convolved(_ weight: Tensor, _ bias: Tensor?, stride: Int = 1, padding: Int = 0, groups: Int = 1) throws(AccrueError) -> Tensor {
+        try Self.result("a convolution", [self, weight], ct_conv2d(handle, weight.handle, bias?.handle, Int64(stride), Int64(padding), Int64(groups)))
     }
 
     /// A convolution of stride 1, 2×2 max-pooling of stride 2 and a ReLU: [rows, channels, height, width] with `weight` [out, channels, k, k] gives

@@ -41,6 +41,11 @@ extension Tensor {
         try Self.result("rows", [self], ct_narrow(handle, 0, Int64(range.lowerBound), Int64(range.count)))
     }
 
+    /// Places of a dimension, without a copy.
+    public func narrowed(_ dim: Int, _ range: Range<Int>) throws(AccrueError) -> Tensor {
+        try Self.result("a part of a dimension", [self], ct_narrow(handle, Int32(dim), Int64(range.lowerBound), Int64(range.count)))
+    }
+
     /// The rows of these numbers (I64), in their order.
     public func rows(_ index: Tensor) throws(AccrueError) -> Tensor { try Self.result("rows", [self, index], ct_index_select(handle, 0, index.handle)) }
 
@@ -61,6 +66,9 @@ extension Tensor {
 
     /// The place of the largest element along a dimension (I64).
     public func argmax(_ dim: Int) throws(AccrueError) -> Tensor { try Self.result("an argmax", [self], ct_argmax(handle, Int32(dim))) }
+
+    /// The k-th largest element along the last dimension, which stays with one element.
+    public func kthLargest(_ k: Int) throws(AccrueError) -> Tensor { try Self.result("a k-th largest element", [self], ct_kth_largest(handle, Int64(k))) }
 
     /// Class numbers (I64) as rows of zeros with a one (I64).
     public func oneHot(_ classes: Int) throws(AccrueError) -> Tensor { try Self.result("a one-hot coding", [self], ct_one_hot(handle, Int64(classes))) }

@@ -66,6 +66,17 @@ struct SparseStep {
     float *meanOut, *logScaleOut, *momentsOut[4];
 };
 
+// Pictures of `area` positions, channels last: `channels` of each of a set of units side by side.
+struct NormGeometry {
+    int64_t rows, area, channels, units;
+    int64_t width() const { return channels * units; }
+};
+
+// A batch norm with its statistics, a number a channel: z · slope + offset, of which (z − centre) · inverse is the normalised part.
+struct Norm {
+    const float *slope, *offset, *inverse, *centre;
+};
+
 struct Kernels {
     const char *name;
     // Operations are done by libtorch's own, for comparison; only random numbers come from the kernels.
@@ -110,6 +121,18 @@ struct Kernels {
     void (*packDense)(const float *weight, int64_t outputs, int64_t inputs, float *packed);
     void (*dense)(
         int64_t rows, int64_t inputs, int64_t outputs, const float *x, const float *packed, const float *bias, bool relu, int32_t *places, float *out);
+
+    // Batch norms with what follows them: see ResidualNorm.hpp.
+    void (*channelMoments)(const NormGeometry &, const float *z, double *mean, double *squares);
+    void (*normRelu)(const NormGeometry &, const Norm &, const float *z, float *out);
+    void (*normReluSums)(const NormGeometry &, const Norm &, const float *z, const float *by, double *sums, double *products);
+    void (*normReluInput)(const NormGeometry &, const Norm &, const float *z, const float *by, const float *mean, const float *meanProduct, float *out);
+    void (*normMix)(const NormGeometry &, const Norm &, const float *z, const float *shares, const float *x, float *room, float *out);
+    void (*normMixSums)(
+        const NormGeometry &, const Norm &, const float *z, const float *shares, const float *mixed, const float *by, float *room, float *byX, float *byShares,
+        double *sums, double *products);
+    void (*normMixInput)(
+        const NormGeometry &, const Norm &, const float *z, const float *shares, const float *byX, const float *mean, const float *meanProduct, float *out);
 
     // Weighted sums of arrays: see Merging.hpp.
     void (*weightedSum)(const float *const *parts, const double *weights, int64_t partCount, int64_t count, float *out);

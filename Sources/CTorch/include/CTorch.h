@@ -74,6 +74,8 @@ ct_tensor _Nullable ct_gather(ct_tensor a, int32_t dim, ct_tensor index);
 ct_tensor _Nullable ct_concatenate(const ct_tensor _Nonnull *_Nullable list, int32_t count, int32_t dim);
 ct_tensor _Nullable ct_stack(const ct_tensor _Nonnull *_Nullable list, int32_t count, int32_t dim);
 ct_tensor _Nullable ct_argmax(ct_tensor a, int32_t dim);
+// The k-th largest along the last dimension, which stays with one element.
+ct_tensor _Nullable ct_kth_largest(ct_tensor a, int64_t k);
 ct_tensor _Nullable ct_one_hot(ct_tensor index, int64_t classes);
 ct_tensor _Nullable ct_softmax(ct_tensor a, int32_t dim, bool log);
 
@@ -82,8 +84,8 @@ ct_tensor _Nullable ct_linear(ct_tensor x, ct_tensor weight, ct_tensor _Nullable
 // The same where weights are independent Gaussians: mean(x) + sqrt(variance(x^2) + 1e-16) * normal, with the key's normals in the order [N, out].
 ct_tensor _Nullable ct_noisy_linear(
     ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, ct_tensor variance, ct_tensor _Nullable bias_variance, uint64_t high, uint64_t low);
-// x [N, C, H, W], weight [O, C, kh, kw], bias [O].
-ct_tensor _Nullable ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t stride, int64_t padding);
+// x [N, C, H, W], weight [O, C / groups, kh, kw], bias [O].
+ct_tensor _Nullable ct_conv2d(ct_tensor x, ct_tensor weight, ct_tensor _Nullable bias, int64_t stride, int64_t padding, int64_t groups);
 // A convolution of stride 1, 2x2 max-pooling of stride 2 and ReLU at once; same operands. Float32 has kernels of its own, which also say which
 // position of each window won (U8 [N, H', W', O]: 0 ... 3, or 4 where ReLU cut it off); without kernels that stays NULL.
 ct_tensor _Nullable ct_convolution_pool(
@@ -103,6 +105,21 @@ ct_tensor _Nullable ct_unfold2d(ct_tensor x, int64_t size, int64_t stride, int64
 // Normalises with the batch's own statistics when mean and variance are absent (biased variance).
 ct_tensor _Nullable ct_batch_norm(
     ct_tensor x, ct_tensor gamma, ct_tensor beta, ct_tensor _Nullable mean, ct_tensor _Nullable variance, double epsilon);
+// The same values with channels together in memory ("channels last"), [N, C, H, W]: where convolutions with few channels are fast.
+ct_tensor _Nullable ct_channels_last(ct_tensor a);
+// A batch norm with the batch's own statistics, and a ReLU: z [N, C, H, W], scale and shift [C]. Float32 has kernels of its own.
+ct_tensor _Nullable ct_norm_relu(ct_tensor z, ct_tensor scale, ct_tensor shift, double epsilon);
+// max(0, x + sum over units m of share m times the batch norm of z's channels m C ... (m + 1) C): z [N, M C, H, W], shares [N, M], x [N, C, H, W]. As above.
+ct_tensor _Nullable ct_norm_mix_relu(ct_tensor z, ct_tensor scale, ct_tensor shift, ct_tensor shares, ct_tensor x, double epsilon);
+// Of each channel the mean over rows and positions, and the sum of squared deviations from it: [2, C] F64. Not recorded.
+ct_tensor _Nullable ct_channel_moments(ct_tensor x);
+
+// I420 frames [N, 3/2 side^2] U8 (planes Y, Cb and Cr, the latter two of half the side) as red, green and blue [N, 3, side, side], by full-range JFIF in whole numbers.
+ct_tensor _Nullable ct_i420_rgb(ct_tensor frames, int64_t side);
+// Pictures [N, C, H, W] F32, each seen through a window moved down and to the right, after it was mirrored where that is not 0; zeros beyond its edges.
+// `moves` [rows, 3]. Channels last; not recorded.
+ct_tensor _Nullable ct_moved(ct_tensor pictures, const int64_t *moves, int64_t rows);
+
 // logits [N, C], targets [N] I64.
 ct_tensor _Nullable ct_cross_entropy(ct_tensor logits, ct_tensor targets, int32_t reduction);
 ct_tensor _Nullable ct_binary_cross_entropy(ct_tensor logits, ct_tensor targets, int32_t reduction);

@@ -1,0 +1,103 @@
+public import AccrueCore
+public import AccrueTensor
+
+/// A set of residual units of one shape, side by side in memory: unit m is F(x) = norm(conv(relu(norm(conv(x))))), 3×3 convolutions without biases, and its
+/// output has its input's shape. A chain of such units is a stage of a ResNet.
+///
+/// Weights: NAME.conv1.weight and NAME.conv2.weight [units·channels, channels, 3, 3], NAME.norm1 and NAME.norm2, `.scale` and `.shift` [units·channels]: unit
+/// after unit. Statistics are of a unit at a step, since a unit meets another input at each. Source: He et al. 2016 (arXiv 1512.03385).
+public struct ResidualUnits: Equatable, Sendable {
+    public let name: String
+    public let count: Int
+    public let channels: Int
+
+    public init(_ name: String, count: Int, channels: Int) {
+        self.name = name
+        self.count = count
+        self.channels = channels
+    }
+
+    /// First weights: convolutions N(0, 2/(9·channels)), norms 1 and 0, but the last norm's scale, `lastScale`.
+    public func initialWeights(lastScale: Double, key: RandomKey) throws(AccrueError) -> [(String, Tensor)] {
+        let width = count * channels, spread = (2 / Double(9 * channels)).squareRoot()
+        var list: [(String, Tensor)] = []
+        for (index, scale) in [(1, 1), (2, lastScale)] {
+            let convolution = "\(name).conv\(index).weight", norm = "\(name).norm\(index)"
+            list.append((convolution, try key.folding(convolution).normal([width, channels, 3, 3]) * spread))
+            list.append(("\(norm).scale", try .full([width], scale)))
+            list.append(("\(norm).shift", try .zeros([width])))
+        }
+        return list
+    }
+
+    /// Names of the statistics of a step.
+    public func statistics(step: Int) -> [String] { [1, 2].map { "\(name).norm\($0).step\(step + 1)" } }
+
+    /// One training step of the set: max(0, x + Σ share · F(x)).
+    /// - Parameters:
+    ///   - x: [rows, channels, height, width].
+    ///   - shares: [rows, units].
+    public func mixed(_ x: Tensor, shares: Tensor, step: Int, _ weights: NamedTensors, _ norms: inout ResidualNorms) throws(AccrueError) -> Tensor {
+        let statistics = statistics(step: step)
+        // All units read the same input: their first convolutions are one.
+        let first = try norms.relu(try x.convolved(try weights.tensor("\(name).conv1.weight"), nil, padding: 1), "\(name).norm1", statistics: statistics[0])
+        let second = try first.convolved(try weights.tensor("\(name).conv2.weight"), nil, padding: 1, groups: count)
+        return try norms.mix(second, "\(name).norm2", statistics: statistics[1], shares: shares, addedTo: x)
+    }
+
+    /// One training step with one unit for all rows: max(0, x + F(x)).
+    public func applied(_ unit: Int, to x: Tensor, step: Int, _ weights: NamedTensors, _ norms: inout ResidualNorms) throws(AccrueError) -> Tensor {
+        let part = unit * channels..<(unit + 1) * channels, statistics = statistics(step: step)
+        let first = try norms.relu(
+            try x.convolved(try weights.tensor("\(name).conv1.weight").rows(part), nil, padding: 1), "\(name).norm1", statistics: statistics[0], part: part)
+        let second = try first.convolved(try weights.tensor("\(name).conv2.weight").rows(part), nil, padding: 1)
+        return try norms.mix(
+            second, "\(name).norm2", statistics: statistics[1], part: part, shares: try .ones([x.rowCount, 1], dtype: x.dtype), addedTo: x)
+    }
+
+    /// Multiply-adds of one unit on one picture with this many positions.
+    public func multiplyAdds(positions: Int) -> Int { 2 * 9 * channels * channels * positions }
+}
+
+/// The first block of a stage, which halves height and width: max(0, pad(subsample x) + F(x)) with stride 2 in F's first convolution; the shortcut has no
+/// parameters: every second position, and zeros for new channels (He et al. 2016, option A).
+public struct DownsamplingBlock: Equatable, Sendable {
+    public let name: String
+    public let inputs: Int
+    public let outputs: Int
+
+    public init(_ name: String, inputs: Int, outputs: Int) {
+        self.name = name
+        self.inputs = inputs
+        self.outputs = outputs
+    }
+
+    public func initialWeights(key: RandomKey) throws(AccrueError) -> [(String, Tensor)] {
+        var list: [(String, Tensor)] = []
+        for (index, from) in [(1, inputs), (2, outputs)] {
+            let convolution = "\(name).conv\(index).weight", norm = "\(name).norm\(index)"
+            list.append((convolution, try key.folding(convolution).normal([outputs, from, 3, 3]) * (2 / Double(9 * from)).squareRoot()))
+            list.append(("\(norm).scale", try .ones([outputs])))
+            list.append(("\(norm).shift", try .zeros([outputs])))
+        }
+        return list
+    }
+
+    public func callAsFunction(_ x: Tensor, _ weights: NamedTensors, _ norms: inout ResidualNorms) throws(AccrueError) -> Tensor {
+        let first = try norms.relu(
+            try x.convolved(try weights.tensor("\(name).conv1.weight"), nil, stride: 2, padding: 1), "\(name).norm1", statistics: "\(name).norm1")
+        let second = try first.convolved(try weights.tensor("\(name).conv2.weight"), nil, padding: 1)
+        return try norms.mix(
+            second, "\(name).norm2", statistics: "\(name).norm2", shares: try .ones([x.rowCount, 1], dtype: x.dtype), addedTo: try shortcut(x))
+    }
+
+    /// Every second position, with zeros for channels that are new.
+    func shortcut(_ x: Tensor) throws(AccrueError) -> Tensor {
+        let kept = try x.averagePooled(1, stride: 2)
+        guard outputs > inputs else { return kept }
+        return try .concatenated([kept, try .zeros([kept.rowCount, outputs - inputs] + kept.shape.suffix(2), dtype: x.dtype)], dim: 1)
+    }
+
+    /// Multiply-adds on one picture with this many positions behind the block.
+    public func multiplyAdds(positions: Int) -> Int { 9 * (inputs + outputs) * outputs * positions }
+}

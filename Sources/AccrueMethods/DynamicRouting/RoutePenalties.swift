@@ -1,0 +1,52 @@
+import AccrueCore
+import AccrueTensor
+
+/// What is added to the loss for how routes are used: weights of balance, entropy and cost.
+///
+/// Balance: Σ over stages of M Σ p̄² − 1 with p̄ the mean shares over rows and steps, the squared coefficient of variation: 0 when all are used alike, M − 1
+/// when one is. Entropy: the mean over rows and steps of −Σ r log r. Cost: the mean share of steps that do not skip. Whether ReSet has such terms is not known.
+struct RoutePenalties: Equatable, Sendable {
+    var balance: Double
+    var entropy: Double
+    var cost: Double
+
+    /// The sum for shares of each step, stage by stage: [rows, choices]; nil when nothing is added.
+    func callAsFunction(_ shares: [[Tensor]], skip: Bool) throws(AccrueError) -> Tensor? {
+        var sum: Tensor?
+        func add(_ term: Tensor, _ weight: Double) throws(AccrueError) {
+            let weighted = try term * weight
+            if let before = sum { sum = try before + weighted } else { sum = weighted }
+        }
+        for stage in shares where !stage.isEmpty && balance != 0 { try add(try Self.balance(stage), balance) }
+        if entropy != 0 { try add(try Self.entropy(shares), entropy) }
+        if cost != 0, skip { try add(try Self.cost(shares), cost) }
+        return sum
+    }
+
+    /// Of one stage.
+    static func balance(_ stage: [Tensor]) throws(AccrueError) -> Tensor {
+        let usage = try Tensor.concatenated(stage).mean(0)
+        return try (try usage.squared().sum() * Double(usage.elementCount)) - 1
+    }
+
+    /// Nats, over all steps of all stages.
+    static func entropy(_ shares: [[Tensor]]) throws(AccrueError) -> Tensor {
+        var sum = try Tensor.scalar(0, dtype: shares.joined().first?.dtype ?? .f32), steps = 0
+        for share in shares.joined() {
+            // The smallest share whose logarithm is taken; below it the term is nothing.
+            sum = try sum - (try (try share * (try share.maximum(1e-30).log())).sum(1).mean())
+            steps += 1
+        }
+        return try sum / Double(max(1, steps))
+    }
+
+    /// The last choice is to skip.
+    static func cost(_ shares: [[Tensor]]) throws(AccrueError) -> Tensor {
+        var sum = try Tensor.scalar(0, dtype: shares.joined().first?.dtype ?? .f32), steps = 0
+        for share in shares.joined() {
+            sum = try sum + (try share.narrowed(1, 0..<share.shape[1] - 1).sum(1).mean())
+            steps += 1
+        }
+        return try sum / Double(max(1, steps))
+    }
+}
