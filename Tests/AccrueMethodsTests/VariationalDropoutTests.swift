@@ -147,6 +147,16 @@ import Testing
         }
         let csr = try loaded.answer(QueryBytes(verb: "export", header: ["form": "csr"]), key: key)
         #expect(csr.tensors["dense1.values"]?.elementCount == (try loaded.answer(QueryBytes(verb: "sparsity", header: [:]), key: key)).header["layers"]?.array?.first?["kept"]?.int)
+        // Through the rows of the matrices without their zeros.
+        func times(_ layer: String, _ input: [Double]) throws -> [Double] {
+            let values = try #require(csr.tensors["\(layer).values"]).doubles(), columns = try #require(csr.tensors["\(layer).columns"]).doubles().map { Int($0) }
+            let starts = try #require(csr.tensors["\(layer).rows"]).doubles().map { Int($0) }, bias = try #require(csr.tensors["\(layer).bias"]).doubles()
+            return bias.indices.map { row in (starts[row]..<starts[row + 1]).reduce(bias[row]) { $0 + values[$1] * input[columns[$1]] } }
+        }
+        for row in 0..<rows.count {
+            let logits = try times("dense2", try times("dense1", Array(x[2 * row..<2 * row + 2])).map { max(0, $0) }), sum = logits.reduce(0) { $0 + exp($1) }
+            for output in 0..<3 { #expect(abs(exp(logits[output]) / sum - expected[row * 3 + output]) < 1e-6) }
+        }
         func kept(_ threshold: JSONValue) throws -> Int? { try loaded.answer(QueryBytes(verb: "sparsity", header: ["threshold": threshold]), key: key).header["kept"]?.int }
         let all = try #require(try kept(100)), usual = try #require(try kept(3)), none = try #require(try kept(-100))
         #expect(all == 80 && none == 0 && usual > 0 && usual < all)
