@@ -189,6 +189,23 @@ import Testing
         #expect(adopted.rows == 0)
     }
 
+    @Test("rows of all parts are kept to be learned again, uniformly, and leave a state's other bytes alone where none are asked for")
+    func keptRows() throws {
+        let scenario = try #require(Scenario.all.first { $0.title == "VariationalDropout, mlp, ard" }), rows = try scenario.rows(1, 240)
+        let (_, plain) = try Self.run(Self.mlp.merging(["epochs": 2]) { $1 }, scenario.schema, rows, chunk: 60)
+        #expect(plain.stored.metadata["capacity"] == nil && !plain.stored.tensors.keys.contains { $0.hasPrefix("reservoir") })
+        let (_, kept) = try Self.run(Self.mlp.merging(["epochs": 2, "reservoir": ["rows": 80]]) { $1 }, scenario.schema, rows, chunk: 60, shards: 2)
+        let again = try VariationalDropout.State(bytes: kept.bytes).reservoir
+        #expect(again.count == 80 && again.capacity == 80 && again.tensors == kept.reservoir.tensors)
+        let inputs = try #require(rows.tensors["inputs"]).doubles(), found = try #require(again.tensors["inputs"]).doubles()
+        func row(_ values: [Double], _ index: Int) -> [Double] { Array(values[2 * index..<2 * index + 2]) }
+        let all = (0..<240).map { row(inputs, $0) }
+        let places = (0..<80).compactMap { all.firstIndex(of: row(found, $0)) }
+        // Of each part 20 are expected, with a deviation of 3.2.
+        #expect(Set(places).count == 80)
+        for part in 0..<4 { #expect(abs(places.count { $0 / 60 == part } - 20) < 13) }
+    }
+
     @Test("a layer without weights is told of")
     func remarks() throws {
         let scenario = try #require(Scenario.all.first { $0.title == "VariationalDropout, mlp, ard" })
@@ -221,5 +238,7 @@ import Testing
         #expect(problem(["curvature": "noisy", "curvatureRows": 10]).contains("gaussNewton"))
         #expect(problem(["model": ["kind": "mlp", "batchNorm": true]]).contains("batchNorm"))
         #expect(problem(["threshold": 50]).contains("threshold"))
+        #expect(problem(["reservoir": ["row": 1]]).contains("rows") && problem(["reservoir": ["share": 2]]).contains("settings.reservoir.share"))
+        #expect(problem(["model": ["kind": "linear"], "likelihood": ["kind": "gaussian", "noisePrecision": 4], "closedForm": true, "reservoir": ["rows": 9]]).contains("closedForm"))
     }
 }

@@ -74,7 +74,7 @@ struct OnlineLaplace: PrecisionInference {
     func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
         let plan = try plan(round)
         let loop = TrainingLoop(plan: plan, learningRate: settings.learningRate, finalRate: settings.finalRate, averageTail: settings.averageTail)
-        let replay = try Replay(work.memory.reservoir, model: model, round: round)
+        let replay = try Replay(work.memory.reservoir, share: settings.reservoirShare, schema: model.schema, design: model.design, round: round)
         let strength = settings.temperature / Double(round.roundRows) * (replay?.priorShare ?? 1)
         let pull = try work.precision.map { (precision) throws(AccrueError) in try precision * strength }
         let outcome = try loop.run(

@@ -4,21 +4,21 @@ import AccrueTensor
 
 /// Kept rows that are learned again beside a round's own.
 ///
-/// The past's N rows speak through the prior, a Gaussian around the last mean, and through m kept rows, whose log likelihood times N/m estimates all
-/// theirs without a bias. Each has a share of the say: mean loss + s·(N/n)·mean loss of kept rows + (1 − s)·(T/2n) Σ P (w − m)². No row of the past counts twice.
-/// That the two are mixed so is this project's design.
+/// The past's N rows speak through a Gaussian (the last posterior as prior, or sites of the likelihood), and through m kept rows, whose log likelihood times N/m
+/// estimates all theirs without a bias. Each has a share of the say: mean loss + s·(N/n)·mean loss of kept rows + (1 − s)·(the Gaussian's part), such as
+/// (T/2n) Σ P (w − m)². No row of the past counts twice. That the two are mixed so is this project's design.
 struct Replay: Sendable {
     private let rows: DesignRows
     /// s · N/n: what the mean loss of kept rows counts.
     let weight: Double
-    /// 1 − s.
+    /// 1 − s: what the Gaussian's part counts.
     let priorShare: Double
 
     /// Nil when there is nothing to learn again.
-    init?(_ reservoir: Reservoir, model: IncrementalModel, round: Round) throws(AccrueError) {
-        let share = model.settings.reservoirShare
-        guard share > 0, let kept = try reservoir.rows(model.schema) else { return nil }
-        rows = try model.design.rows([kept])
+    /// - Parameter share: s.
+    init?(_ reservoir: Reservoir, share: Double, schema: Schema, design: Design, round: Round) throws(AccrueError) {
+        guard share > 0, let kept = try reservoir.rows(schema) else { return nil }
+        rows = try design.rows([kept])
         weight = share * Double(round.rowsBefore) / Double(round.roundRows)
         priorShare = 1 - share
     }
