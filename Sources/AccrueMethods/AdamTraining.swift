@@ -45,6 +45,14 @@ struct AdamTraining: Sendable {
         return (result, outcome.report)
     }
 
+    /// Its weights and their average, each changed alike.
+    func changed(_ change: (NamedTensors) throws(AccrueError) -> NamedTensors) throws(AccrueError) -> AdamTraining {
+        var result = self
+        result.weights = try change(weights)
+        result.average = try average.map(change)
+        return result
+    }
+
     /// After a sweep, from what its shards came to.
     func merged(_ shards: [Weighted<AdamTraining>]) throws(AccrueError) -> AdamTraining {
         func mean(_ part: (AdamTraining) -> NamedTensors) throws(AccrueError) -> NamedTensors {
@@ -58,10 +66,18 @@ struct AdamTraining: Sendable {
         let parts = shards.compactMap { shard in shard.value.average.map { Weighted($0, rows: shard.rows) } }
         guard parts.count == shards.count, let here = shards.first?.value.averaged else { return result }
         // All shards take the same steps, so all averages are of equally many.
-        let tail = try parts.mean()
-        result.average = try average.map { (before) throws(AccrueError) in try [Weighted(before, rows: averaged), Weighted(tail, rows: here)].mean() } ?? tail
+        result.average = try parts.tailMean(of: here, after: average, of: averaged)
         result.averaged = averaged + here
         return result
+    }
+}
+
+extension [Weighted<NamedTensors>] {
+    /// The shards' means over `steps` more steps, by rows, joined to what stood before, the mean of `stepsBefore`.
+    func tailMean(of steps: Int, after before: NamedTensors?, of stepsBefore: Int) throws(AccrueError) -> NamedTensors {
+        let here = try mean()
+        guard let before else { return here }
+        return try [Weighted(before, rows: stepsBefore), Weighted(here, rows: steps)].mean()
     }
 }
 

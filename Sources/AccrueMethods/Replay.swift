@@ -6,9 +6,12 @@ import AccrueTensor
 ///
 /// The past's N rows speak through a Gaussian (the last posterior as prior, or sites of the likelihood), and through m kept rows, whose log likelihood times N/m
 /// estimates all theirs without a bias. Each has a share of the say: mean loss + s·(N/n)·mean loss of kept rows + (1 − s)·(the Gaussian's part), such as
-/// (T/2n) Σ P (w − m)². No row of the past counts twice. That the two are mixed so is this project's design.
+/// (T/2n) Σ P (w − m)², and likewise of what the next Gaussian says: s·(N/m) times what kept rows say at the new weights stands for as much of the old one.
+/// No row of the past counts twice. That the two are mixed so is this project's design.
 struct Replay: Sendable {
-    private let rows: DesignRows
+    let rows: DesignRows
+    /// s · N.
+    private let standsFor: Double
     /// s · N/n: what the mean loss of kept rows counts.
     let weight: Double
     /// 1 − s: what the Gaussian's part counts.
@@ -19,8 +22,22 @@ struct Replay: Sendable {
     init?(_ reservoir: Reservoir, share: Double, schema: Schema, design: Design, round: Round) throws(AccrueError) {
         guard share > 0, let kept = try reservoir.rows(schema) else { return nil }
         rows = try design.rows([kept])
-        weight = share * Double(round.rowsBefore) / Double(round.roundRows)
+        standsFor = share * Double(round.rowsBefore)
+        weight = standsFor / Double(round.roundRows)
         priorShare = 1 - share
+    }
+
+    /// Shares of the classes among the kept rows.
+    func shares(_ classes: Int) throws(AccrueError) -> [Double] {
+        guard let targets = rows.targets else { return [Double](repeating: 0, count: classes) }
+        return try LabelShift.counts(targets, classes: classes).map { $0 / Double(rows.count) }
+    }
+
+    /// A shard's part of at most `wanted` kept rows, whose order is random, and how many rows of the past each of them stands for; nil when it has none.
+    func informationRows(_ wanted: Int, of round: Round) -> (numbers: Range<Int>, scale: Double)? {
+        let chosen = min(wanted, rows.count)
+        let numbers = chosen * round.shard / round.shards..<chosen * (round.shard + 1) / round.shards
+        return numbers.isEmpty ? nil : (numbers, standsFor / Double(chosen))
     }
 
     /// Kept rows for one step, half as many as it has of its own, drawn with replacement.

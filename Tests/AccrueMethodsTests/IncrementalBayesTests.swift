@@ -228,7 +228,7 @@ import Testing
         let work = try laplace.begin(state, round: round, key: key)
         let delta = try laplace.fit(work, to: [rows], round: round, key: key).delta
         let merged = try laplace.merge([Weighted(delta, rows: 60)], into: work, round: round, key: key)
-        for (name, tensor) in merged.weights.tensors { #expect(try tensor.bytes() == delta.weights.tensor(name).bytes()) }
+        for (name, tensor) in merged.training.weights.tensors { #expect(try tensor.bytes() == delta.training.weights.tensor(name).bytes()) }
         // Without rows of information the precision is the last one under κ = 1, and moves halfway to the first prior's under κ = ½.
         let kept = try laplace.finish(merged, round: round, moments: [], scores: nil, key: key).precision
         let half = try method(keep: 0.5).finish(merged, round: round, moments: [], scores: nil, key: key).precision

@@ -23,9 +23,10 @@ struct MovingStreamTests {
     }
 
     /// What `describe` says of each version after version 0.
-    private func learn(_ parts: [Rows], _ settings: [String: JSONValue]) throws -> [(state: Data, said: JSONValue, remarks: [Remark])] {
+    private func learn(_ parts: [Rows], _ settings: [String: JSONValue], shards: Int = 1) throws -> [(state: Data, said: JSONValue, remarks: [Remark])] {
         let base: [String: JSONValue] = ["model": ["kind": "linear"], "epochs": 20, "batch": 20, "learningRate": 0.02, "fisherRows": 200]
-        let pipeline = PipelineDeclaration(name: "moving", method: "IncrementalBayes", seed: 3, schema: schema, settings: .object(base.merging(settings) { $1 }), round: .init(chunks: 1))
+        let pipeline = PipelineDeclaration(name: "moving", method: "IncrementalBayes", seed: 3, schema: schema,
+            settings: .object(base.merging(settings) { $1 }), round: .init(chunks: 1), shards: shards)
         let method = try MethodCatalog.standard.make(pipeline)
         guard let all = Rows.joined(parts) else { return [] }
         var start = 0
@@ -74,6 +75,45 @@ struct MovingStreamTests {
         #expect(with > without)
     }
 
+    @Test("with labelShift, parts nearly all of one class still teach how classes differ; predictions have the shares of all rows so far")
+    func labelShift() throws {
+        // Of each part's 204 rows 200 are of one class, by turns.
+        let parts = try (0..<4).map { part in
+            let rows = try rows(400, angle: 0.5, seed: 20 + UInt64(part))
+            return rows.rows(at: (0..<400).filter { $0 % 2 == part % 2 || $0 < 8 })
+        }
+        let held = try rows(4_000, angle: 0.5, seed: 50)
+        let settings: [String: JSONValue] = ["temperature": 0.1, "keep": 0.5], shifted = settings.merging(["labelShift": true]) { $1 }
+        let with = try learn(parts, shifted), without = try learn(parts, settings)
+        let accuracyWith = try accuracy(try #require(with.last).state, ["labelShift": true], on: held)
+        // Bayes' rule for balanced clouds at distance 3: Φ(1.5) = 0.9332; 4,000 rows have a standard error of 0.004, and 0.008 are the price of learning.
+        #expect(accuracyWith > 0.9332 - 3 * 0.004 - 0.008)
+        // Balanced clouds that lie alike need no bias: it is the log odds of the classes, log 50 after the first part, that labelShift leaves out.
+        func bias(_ version: (state: Data, said: JSONValue, remarks: [Remark])) throws -> Double {
+            let tensors = try Safetensors.decode(version.state).tensors
+            let name = try #require(tensors.keys.first { $0.hasPrefix("mean.") && $0.hasSuffix(".bias") })
+            return try #require(tensors[name]?.doubles()).reversed().reduce(0) { $1 - $0 }
+        }
+        for (version, plain) in zip(with, without) { #expect(try abs(bias(version)) < abs(bias(plain)) / 2) }
+        // κ = ½ of the counts before stays with every part.
+        func counts(_ versions: [(state: Data, said: JSONValue, remarks: [Remark])]) -> [[Double]] {
+            versions.map { $0.said["labelCounts"]?.array?.compactMap(\.double) ?? [] }
+        }
+        #expect(counts(with) == [[200, 4], [104, 202], [252, 105], [130, 252.5]])
+        #expect(counts(try learn(parts, shifted, shards: 3)) == counts(with))
+        #expect(counts(without) == [[], [], [], []])
+    }
+
+    @Test("labelShift changes nothing of the weights where every part has equally many rows of each class")
+    func balancedLabels() throws {
+        let parts = try (0..<2).map { try rows(200, angle: 0, seed: 70 + UInt64($0)) }
+        let with = try learn(parts, ["labelShift": true]), without = try learn(parts, [:])
+        for (a, b) in zip(with, without) {
+            let (a, b) = (try Safetensors.decode(a.state).tensors, try Safetensors.decode(b.state).tensors)
+            #expect(a == b && !a.isEmpty)
+        }
+    }
+
     @Test("the fitted scale of draws comes down when draws are too wide, within its bounds, and a fixed one stays")
     func scale() throws {
         // A weak prior and few rows: draws far wider than what rows bear.
@@ -89,6 +129,7 @@ struct MovingStreamTests {
         for (settings, word) in [
             (["inference": "variational", "reservoir": ["rows": 5]], "reservoir"), (["inference": "variational", "drawScale": "fitted"], "drawScale"),
             (["keepOnDrift": 2], "keepOnDrift"), (["reservoir": ["share": 1.5]], "share"), (["driftThreshold": 0], "driftThreshold"),
+            (["inference": "variational", "labelShift": true], "labelShift"), (["likelihood": ["kind": "bernoulli"], "labelShift": true], "needs classes"),
         ] as [([String: JSONValue], String)] {
             #expect { try learn([], settings.merging(["model": ["kind": "linear"]]) { $1 }) } throws: { "\($0)".contains(word) }
         }

@@ -77,6 +77,29 @@ struct PrecisionFamilyTests {
         for (row, truth) in zip(found, [[17.0, 24], [24, 57]]) { for (a, b) in zip(row, truth) { #expect(abs(a - b) < 1e-4) } }
     }
 
+    @Test("kept rows take the place of as much of the past's precision: the golden case in two parts, for any share and any shards",
+        arguments: [0, 0.5, 1], [1, 2])
+    func goldenKeptRows(share: Double, shards: Int) throws {
+        let settings = try #require(Self.golden("full").object).merging(["reservoir": ["rows": 4, "share": .number(share)]]) { $1 }
+        let laplace = try Self.laplace(.object(settings), Scenario.regression, outputs: 1), key = RandomKey(seed: 3), each = 2 / shards
+        var state = try laplace.initialState(key: key)
+        for part in 0..<2 {
+            let rows = try Self.goldenRows().rows(2 * part..<2 * part + 2)
+            func round(_ shard: Int) -> Round {
+                Round(index: part + 1, sweep: 0, sweeps: 1, shard: shard, shards: shards, shardRows: each, roundRows: 2, rowsBefore: 2 * part, sweepKey: RandomKey(seed: 1))
+            }
+            var work = try laplace.begin(state, round: round(0), key: key)
+            work.offered = try Reservoir(of: [rows], capacity: 4, key: key)
+            var moments: [OnlineLaplace.Fisher] = []
+            for shard in 0..<shards {
+                moments.append(try #require(try laplace.statistics(of: work, on: [rows.rows(shard * each..<(shard + 1) * each)], round: round(shard), key: key)))
+            }
+            state = try laplace.finish(work, round: round(0), moments: moments, scores: nil, key: key)
+        }
+        let found = try Self.dense(state, try laplace.model.precisionFamily())
+        for (row, truth) in zip(found, [[17.0, 24], [24, 57]]) { for (a, b) in zip(row, truth) { #expect(abs(a - b) < 1e-4) } }
+    }
+
     @Test("draws have the covariance of the golden case", arguments: ["full", "lowRank", "kronecker"])
     func goldenDraws(family: String) throws {
         let laplace = try Self.laplace(Self.golden(family), Scenario.regression, outputs: 1)

@@ -69,6 +69,12 @@ struct Scenario: Sendable, CustomStringConvertible {
                 "drawScale": "fitted",
             ], schema: classes(3, [2]), rows: blobs),
         Scenario(
+            title: "IncrementalBayes, mlp, laplace, label shift and kept rows", method: "IncrementalBayes",
+            settings: [
+                "model": ["kind": "mlp", "hidden": [16]], "family": "kronecker", "epochs": 8, "batch": 20, "fisherRows": 60, "labelShift": true,
+                "reservoir": ["rows": 30, "share": 0.5], "keep": 0.5,
+            ], schema: classes(3, [2]), rows: blobs),
+        Scenario(
             title: "IncrementalBayes, mlp, variational, softmax", method: "IncrementalBayes",
             settings: ["model": ["kind": "mlp", "hidden": [16]], "inference": "variational", "epochs": 20, "batch": 20, "learningRate": 0.01], schema: classes(3, [2]),
             rows: blobs),

@@ -52,7 +52,7 @@ public enum IncrementalBayes {
         public static let keys = [
             "model", "likelihood", "prior", "inference", "family", "rank", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
             "drawScale", "predictive", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
-            "stepMax", "momentum", "hessianMomentum", "initialHessian",
+            "stepMax", "momentum", "hessianMomentum", "initialHessian", "labelShift",
         ]
         public var model: ModelDeclaration
         public var likelihood: Likelihood
@@ -99,6 +99,8 @@ public enum IncrementalBayes {
         public var reservoirRows: Int
         /// Share of the past's say that the kept rows have; the prior has the rest. Default 0.5.
         public var reservoirShare: Double
+        /// Whether classes come in proportions that differ from part to part (see `LabelShift`); default false.
+        public var labelShift: Bool
         /// The longest step of a weight in naturalGradient, at a round's first step; it falls as the rate does. Default 0.001.
         public var stepMax: Double
         /// β₁ of naturalGradient: momentum of the gradient; default 0.9.
@@ -149,6 +151,10 @@ public enum IncrementalBayes {
             let reservoir = try settings.section("reservoir", known: ["rows", "share"])
             reservoirRows = try reservoir.whole("rows", default: 0, in: 0...10_000_000)
             reservoirShare = try reservoir.number("share", default: 0.5, in: 0...1)
+            labelShift = try settings.flag("labelShift", default: false)
+            if labelShift, case .softmax = likelihood {} else if labelShift {
+                throw settings.refuse("labelShift", "is true, which needs classes", hint: "leave it out, or use likelihood softmax")
+            }
             stepMax = try settings.number("stepMax", default: 0.001, in: 1e-9...1e9)
             momentum = try settings.number("momentum", default: 0.9, in: 0...0.9999)
             hessianMomentum = settings.has("hessianMomentum") ? try settings.number("hessianMomentum", in: 0...0.99999999) : nil
@@ -175,7 +181,7 @@ public enum IncrementalBayes {
         private static let owned: [(keys: [String], owners: [Inference])] = [
             (["keepOnDrift", "driftThreshold"], [.laplace, .naturalGradient]),
             // Under naturalGradient the Hessian of kept rows would count beside the precision that they already gave.
-            (["reservoir"], [.laplace]), (["stepMax", "momentum", "hessianMomentum", "initialHessian"], [.naturalGradient]),
+            (["reservoir", "labelShift"], [.laplace]), (["stepMax", "momentum", "hessianMomentum", "initialHessian"], [.naturalGradient]),
             (["initialScale", "damping"], [.variational]),
         ]
 

@@ -27,10 +27,20 @@ struct IncrementalModel: Sendable {
         return NamedTensors(list)
     }
 
+    /// Kept rows that a round learns again; nil when there are none.
+    func replay(_ reservoir: Reservoir, _ round: Round) throws(AccrueError) -> Replay? {
+        try Replay(reservoir, share: settings.reservoirShare, schema: schema, design: design, round: round)
+    }
+
     /// −log p of a batch at plain weights, mean over its rows, nats.
     func loss(_ weights: NamedTensors, _ batch: Batch) throws(AccrueError) -> Tensor {
         var pass = PlainPass(weights)
         return try likelihood.loss(try network.apply(batch.inputs, &pass), batch.targets, weights: weights)
+    }
+
+    /// What rows with these numbers of each class are learned with, or predicted with after them, beside weights; nil without `labelShift`.
+    func labelShift(_ counts: @autoclosure () throws(AccrueError) -> [Double]) throws(AccrueError) -> NamedTensors? {
+        settings.labelShift ? try network.outputShift(LabelShift.logShares(try counts())) : nil
     }
 
     /// A posterior ready for queries: draws are mean + scale · standard deviation · z.

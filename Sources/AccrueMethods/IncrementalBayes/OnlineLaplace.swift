@@ -18,14 +18,7 @@ struct OnlineLaplace: PrecisionInference {
         var mean: NamedTensors
         var precision: NamedTensors
         var coupling: NamedTensors
-        /// Where training stands.
-        var weights: NamedTensors
-        var first: NamedTensors
-        var second: NamedTensors
-        var steps: Int
-        /// Mean of the weights after the round's tail so far, of `averaged` steps.
-        var average: NamedTensors?
-        var averaged: Int
+        var training: AdamTraining
         /// Of the version before.
         var memory: StreamMemory
         /// Of this round's rows.
@@ -33,12 +26,7 @@ struct OnlineLaplace: PrecisionInference {
     }
 
     struct Delta: StoredValue {
-        var weights: NamedTensors
-        var first: NamedTensors
-        var second: NamedTensors
-        var steps: Int
-        var average: NamedTensors?
-        var averaged: Int
+        var training: AdamTraining
         /// Rows of the shard for the reservoir; in a round's first sweep alone.
         var offered: Reservoir
     }
@@ -47,6 +35,8 @@ struct OnlineLaplace: PrecisionInference {
     struct Fisher: StoredValue {
         var sums: NamedTensors
         var coupling: NamedTensors
+        /// Rows of each class; empty without `labelShift`.
+        var labelCounts: [Double]
     }
 
     static let inference = IncrementalBayes.Inference.laplace
@@ -67,20 +57,22 @@ struct OnlineLaplace: PrecisionInference {
         let zeros = try state.mean.zeros()
         // Version 0 holds random weights to start from; the prior itself is centred at zero.
         return Work(
-            mean: round.isFirst ? zeros : state.mean, precision: state.precision, coupling: state.coupling, weights: state.mean, first: zeros, second: zeros, steps: 0,
-            average: nil, averaged: 0, memory: state.memory, offered: Reservoir(capacity: settings.reservoirRows))
+            mean: round.isFirst ? zeros : state.mean, precision: state.precision, coupling: state.coupling, training: try AdamTraining(from: state.mean),
+            memory: state.memory, offered: Reservoir(capacity: settings.reservoirRows))
     }
 
     func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
         let plan = try plan(round)
         let loop = TrainingLoop(plan: plan, learningRate: settings.learningRate, finalRate: settings.finalRate, averageTail: settings.averageTail)
-        let replay = try Replay(work.memory.reservoir, share: settings.reservoirShare, schema: model.schema, design: model.design, round: round)
+        let replay = try model.replay(work.memory.reservoir, round)
         let strength = settings.temperature / Double(round.roundRows) * (replay?.priorShare ?? 1)
         let pull = try work.precision.map { (precision) throws(AccrueError) in try precision * strength }
-        let outcome = try loop.run(
-            work.weights, Adam(first: work.first, second: work.second, steps: work.steps, pull: (centre: work.mean, strength: pull)),
-            rows: try model.design.rows(shard), round: round, key: key
-        ) { (weights, batch, stepKey) throws(AccrueError) in
+        let rows = try model.design.rows(shard)
+        let shift = try model.labelShift(try labelCounts(rows, beside: replay))
+        func moved(_ tree: NamedTensors, by shift: NamedTensors?) throws(AccrueError) -> NamedTensors { try shift.map(tree.adding) ?? tree }
+        let start = try work.training.changed { (weights) throws(AccrueError) in try moved(weights, by: shift) }, centre = try moved(work.mean, by: shift)
+        let (fitted, report) = try start.fitted(loop, pull: (centre: centre, strength: pull), rows: rows, round: round, key: key) {
+            (weights, batch, stepKey) throws(AccrueError) in
             // The optimiser adds the prior's gradient as far as D goes, (T/n) D (w − m).
             let again = try replay?.batch(beside: batch, key: stepKey)
             let (value, slope) = try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
@@ -88,51 +80,64 @@ struct OnlineLaplace: PrecisionInference {
                 guard let replay, let again else { return loss }
                 return try loss + (try model.loss(weights, again) * replay.weight)
             }
-            return (value, round.isFirst ? slope : try adding(work, at: weights, strength: strength, to: slope))
+            return (value, round.isFirst ? slope : try adding(work.coupling, from: centre, at: weights, strength: strength, to: slope))
         }
         let offered = round.sweep == 0 && settings.reservoirRows > 0
             ? try Reservoir(of: shard, capacity: settings.reservoirRows, key: key.folding("reservoir")) : Reservoir(capacity: settings.reservoirRows)
-        let delta = Delta(
-            weights: outcome.weights, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps,
-            average: outcome.average, averaged: outcome.averaged, offered: offered)
-        return (delta, outcome.report)
+        let back = try shift?.negated()
+        return (Delta(training: try fitted.changed { (weights) throws(AccrueError) in try moved(weights, by: back) }, offered: offered), report)
     }
 
     func merge(_ deltas: [Weighted<Delta>], into work: Work, round: Round, key: RandomKey) throws(AccrueError) -> Work {
         var result = work
-        result.weights = try deltas.map { Weighted($0.value.weights, rows: $0.rows) }.mean()
-        result.first = try deltas.map { Weighted($0.value.first, rows: $0.rows) }.mean()
-        result.second = try deltas.map { Weighted($0.value.second, rows: $0.rows) }.mean()
-        result.steps = deltas.first?.value.steps ?? work.steps
+        result.training = try work.training.merged(deltas.map { Weighted($0.value.training, rows: $0.rows) })
         result.offered = work.offered.merged(with: deltas.map(\.value.offered))
-        let parts = deltas.compactMap { delta in delta.value.average.map { Weighted($0, rows: delta.rows) } }
-        if parts.count == deltas.count, let averaged = deltas.first?.value.averaged {
-            // All shards take the same steps, so all averages are of equally many.
-            result.average = try parts.tailMean(of: averaged, after: work.average, of: work.averaged)
-            result.averaged = work.averaged + averaged
-        }
         return result
     }
 
     func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Fisher? {
-        let information = try fisher(at: work.average ?? work.weights, on: try model.design.rows(shard), round: round, key: key)
-        return Fisher(sums: information.diagonal, coupling: information.coupling)
+        let rows = try model.design.rows(shard)
+        let replay = try model.replay(work.memory.reservoir, round)
+        let found = work.training.result
+        let weights = try model.labelShift(try labelCounts(rows, beside: replay)).map { (shift) throws(AccrueError) in try found.adding(shift) } ?? found
+        var information = try fisher(at: weights, on: rows, round: round, key: key)
+        if let replay, let kept = replay.informationRows(model.settings.fisherRows, of: round) {
+            information = try family.sum(information, try fisher(at: weights, on: replay.rows, numbers: kept.numbers, scale: kept.scale, round: round, key: key.folding("kept")))
+        }
+        return Fisher(
+            sums: information.diagonal, coupling: information.coupling, labelCounts: settings.labelShift ? try labelCounts(rows) : [])
     }
 
     func finish(_ work: Work, round: Round, moments: [Fisher], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
-        let (memory, keep) = work.memory.next(work.offered, scores: scores, round: round, settings: settings)
-        var precision = try work.precision.mixed(with: try model.priorPrecision(), keep: keep)
+        var (memory, keep) = work.memory.next(work.offered, scores: scores, round: round, settings: settings)
+        for part in moments { memory.count(part.labelCounts) }
+        // Kept rows have spoken for their share of the past.
+        let share = keep * (try model.replay(work.memory.reservoir, round)?.priorShare ?? 1)
+        var precision = try work.precision.mixed(with: try model.priorPrecision(), keep: share)
+        // A likelihood's noise is what the model leaves unexplained, and earlier ones left more: what they said of it counts for one round.
+        let noise = try model.likelihood.ownWeights()
+        try precision.visit { (name, tensor) throws(AccrueError) in
+            if noise.contains(where: { $0.0 == name }) { tensor = try .full(tensor.shape, model.settings.priorPrecision).cast(to: .f64) }
+        }
         for part in moments {
             precision = try precision.zip(part.sums) { (sum, fisher) throws(AccrueError) in try sum + (try fisher[0].cast(to: .f64) * (1 / settings.temperature)) }
         }
-        // The first prior couples nothing, so of C its share κ stays.
+        // The first prior couples nothing, so of C its share stays.
         let shares = try moments.map { (part) throws(AccrueError) in try family.scaled(part.coupling, by: 1 / settings.temperature) }
-        let (coupling, dropped) = try family.sum([try family.scaled(work.coupling, by: keep)] + shares)
+        let (coupling, dropped) = try family.sum([try family.scaled(work.coupling, by: share)] + shares)
         precision = try precision.adding(dropped)
         return State(
-            inference: Self.inference, mean: work.average ?? work.weights,
+            inference: Self.inference, mean: work.training.result,
             precision: try precision.map { (tensor) throws(AccrueError) in try tensor.clamped(State.precisionRange).cast(to: .f32) }, coupling: coupling,
             memory: memory)
+    }
+
+    /// How many rows of each class the loss of a shard is of; kept rows count as much as they do in it.
+    private func labelCounts(_ rows: DesignRows, beside replay: Replay? = nil) throws(AccrueError) -> [Double] {
+        guard let targets = rows.targets else { throw AccrueError(.invalidInput, while: "counting classes", "the rows have no targets") }
+        let own = try LabelShift.counts(targets, classes: model.likelihood.outputs)
+        guard let replay else { return own }
+        return zip(own, try replay.shares(model.likelihood.outputs)).map { $0 + $1 * replay.weight * Double(rows.count) }
     }
 
     private func plan(_ round: Round) throws(AccrueError) -> TrainingPlan {
@@ -140,9 +145,11 @@ struct OnlineLaplace: PrecisionInference {
     }
 
     /// A gradient with what C adds to the prior's: (T/n) C (w − m). The first prior has no C.
-    private func adding(_ work: Work, at weights: NamedTensors, strength: Double, to slope: NamedTensors) throws(AccrueError) -> NamedTensors {
-        guard !work.coupling.names.isEmpty else { return slope }
-        let away = try weights.zip(work.mean) { (weight, mean) throws(AccrueError) in try weight - mean[0] }
-        return try slope.adding(try family.product(work.coupling, away).map { (part) throws(AccrueError) in try part * strength })
+    private func adding(
+        _ coupling: NamedTensors, from centre: NamedTensors, at weights: NamedTensors, strength: Double, to slope: NamedTensors
+    ) throws(AccrueError) -> NamedTensors {
+        guard !coupling.names.isEmpty else { return slope }
+        let away = try weights.zip(centre) { (weight, mean) throws(AccrueError) in try weight - mean[0] }
+        return try slope.adding(try family.product(coupling, away).map { (part) throws(AccrueError) in try part * strength })
     }
 }

@@ -78,19 +78,22 @@ extension PrecisionInference {
     /// The Fisher information at the weights of a shard's part of the round's `fisherRows` rows, scaled to all rows of the shard.
     func fisher(at weights: NamedTensors, on rows: DesignRows, round: Round, key: RandomKey) throws(AccrueError) -> Information {
         let (chosen, scale) = rows.sample(model.settings.fisherRows, of: round, key: key)
-        var sums = try weights.zeros()
-        var coupling = try family.none()
+        return try fisher(at: weights, on: rows, numbers: chosen, scale: scale, round: round, key: key)
+    }
+
+    /// `scale` times the Fisher information at the weights of the rows with these numbers.
+    func fisher(
+        at weights: NamedTensors, on rows: DesignRows, numbers chosen: some RandomAccessCollection<Int>, scale: Double, round: Round, key: RandomKey
+    ) throws(AccrueError) -> Information {
+        let chosen = Array(chosen)
+        var sum = Information(diagonal: try weights.zeros(), coupling: try family.none())
         for start in stride(from: 0, to: chosen.count, by: fisherRowsAtOnce) {
             if round.shouldStop() { throw AccrueError(.unavailable, while: "estimating the Fisher information", "the work was stopped") }
             let batch = try rows.batch(chosen[start..<min(chosen.count, start + fisherRowsAtOnce)])
-            let part = try fisher(weights, batch, key: key.folding("labels").folding(start))
-            sums = try sums.zip(part.diagonal) { (sum, part) throws(AccrueError) in try sum + part[0] }
-            let (sum, dropped) = try family.sum([coupling, part.coupling])
-            coupling = sum
-            sums = try sums.adding(dropped)
+            sum = try family.sum(sum, try fisher(weights, batch, key: key.folding("labels").folding(start)))
         }
         return Information(
-            diagonal: try sums.map { (sum) throws(AccrueError) in try sum * scale }, coupling: try family.scaled(coupling, by: scale))
+            diagonal: try sum.diagonal.map { (sum) throws(AccrueError) in try sum * scale }, coupling: try family.scaled(sum.coupling, by: scale))
     }
 
     /// The first prior around a mean.
@@ -121,8 +124,11 @@ extension PrecisionInference {
         if settings.family != .diagonal { more["family"] = .string(settings.family.rawValue) }
         if settings.predictive != .draws { more["predictive"] = .string(settings.predictive.rawValue) }
         if settings.family == .lowRank { more["rank"] = .integer(settings.rank) }
+        let counts = state.memory.labelCounts
+        let seen = counts + [Double](repeating: 0, count: max(0, model.likelihood.outputs - counts.count))
+        let mean = try model.labelShift(seen).map { (shift) throws(AccrueError) in try state.mean.adding(shift) } ?? state.mean
         return try model.posterior(
-            mean: state.mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
+            mean: mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
             offsets: offsets, linearised: settings.predictive == .linearised, inference: Self.inference.rawValue, more: more)
     }
 }
@@ -140,20 +146,13 @@ extension NamedTensors {
         return result
     }
 
+    func negated() throws(AccrueError) -> NamedTensors { try map { (tensor) throws(AccrueError) in try tensor.negated() } }
+
     /// Precisions of which a share κ is kept; the rest is the first prior's: P₀ + κ(P − P₀), in Float64.
     func mixed(with first: NamedTensors, keep: Double) throws(AccrueError) -> NamedTensors {
         try zip(first) { (precision, first) throws(AccrueError) in
             try first[0].cast(to: .f64) + (try (precision.cast(to: .f64) - first[0].cast(to: .f64)) * keep)
         }
-    }
-}
-
-extension [Weighted<NamedTensors>] {
-    /// The shards' means over `steps` more steps, by rows, joined to what stood before, the mean of `stepsBefore`.
-    func tailMean(of steps: Int, after before: NamedTensors?, of stepsBefore: Int) throws(AccrueError) -> NamedTensors {
-        let here = try mean()
-        guard let before else { return here }
-        return try [Weighted(before, rows: stepsBefore), Weighted(here, rows: steps)].mean()
     }
 }
 

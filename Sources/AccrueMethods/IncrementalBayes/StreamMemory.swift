@@ -10,6 +10,8 @@ struct StreamMemory: Sendable {
     /// Draws use standard deviations times this.
     var drawScale: Double
     var reservoir: Reservoir
+    /// Rows of each class so far; with every part κ of those before stay; empty without `labelShift`.
+    var labelCounts: [Double]
 
     /// Of version 0.
     init(_ settings: IncrementalBayes.Settings) {
@@ -17,6 +19,13 @@ struct StreamMemory: Sendable {
         drifted = false
         drawScale = settings.drawScale ?? 1
         reservoir = Reservoir(capacity: settings.reservoirRows)
+        labelCounts = []
+    }
+
+    /// Adds a shard's rows of each class.
+    mutating func count(_ more: [Double]) {
+        if more.count > labelCounts.count { labelCounts += [Double](repeating: 0, count: more.count - labelCounts.count) }
+        for (index, rows) in more.enumerated() { labelCounts[index] += rows }
     }
 
     /// Scales tried around the version's own when rows are scored, rows of a chunk and draws for it.
@@ -34,12 +43,15 @@ struct StreamMemory: Sendable {
         next.reservoir = reservoir.merged(with: [offered])
         next.drifted = false
         // Version 0 knows nothing: how it scores rows is no reference.
-        guard let scores, !round.isFirst else { return (next, settings.keep) }
-        next.drifted = next.drift.observe(scores, zThreshold: settings.driftThreshold, pageHinkleyThreshold: Self.pageHinkleyThreshold)
-        if settings.drawScale == nil {
-            next.drawScale = Self.moved(drawScale, by: Self.scaleFactors.compactMap { scores.otherDensities?[Self.densityName($0)] })
+        if let scores, !round.isFirst {
+            next.drifted = next.drift.observe(scores, zThreshold: settings.driftThreshold, pageHinkleyThreshold: Self.pageHinkleyThreshold)
+            if settings.drawScale == nil {
+                next.drawScale = Self.moved(drawScale, by: Self.scaleFactors.compactMap { scores.otherDensities?[Self.densityName($0)] })
+            }
         }
-        return (next, next.drifted ? settings.keepOnDrift : settings.keep)
+        let keep = next.drifted ? settings.keepOnDrift : settings.keep
+        next.labelCounts = labelCounts.map { $0 * keep }
+        return (next, keep)
     }
 
     /// The scale moved to the best of those tried: the top of the parabola, over log scale, through the best and its neighbours. At most one factor of
@@ -69,23 +81,26 @@ struct StreamMemory: Sendable {
 
     /// What `describe` says of it.
     var description: [String: JSONValue] {
-        [
+        var description: [String: JSONValue] = [
             "drift": .object([
                 "drifted": .bool(drifted), "zScore": .number(drift.zScore), "pageHinkley": .number(drift.pageHinkley),
                 "referenceLogPredictiveDensity": .number(drift.mean),
             ]),
             "reservoirRows": .integer(reservoir.count),
         ]
+        if !labelCounts.isEmpty { description["labelCounts"] = .array(labelCounts.map { .number($0) }) }
+        return description
     }
 }
 
 extension StreamMemory {
     var storedTensors: [String: TensorBytes] { reservoir.storedTensors() }
     var storedMetadata: [String: String] {
-        let numbers: [String: JSONValue] = [
+        var numbers: [String: JSONValue] = [
             "rows": .number(drift.rows), "mean": .number(drift.mean), "variance": .number(drift.variance), "pageHinkley": .number(drift.pageHinkley),
             "zScore": .number(drift.zScore), "drifted": .bool(drifted), "drawScale": .number(drawScale), "capacity": .integer(reservoir.capacity),
         ]
+        if !labelCounts.isEmpty { numbers["labelCounts"] = .array(labelCounts.map { .number($0) }) }
         return ["stream": JSONValue.object(numbers).canonical]
     }
 
@@ -104,5 +119,6 @@ extension StreamMemory {
         self.drifted = drifted
         drawScale = try number("drawScale")
         reservoir = try Reservoir(stored, capacity: capacity)
+        labelCounts = value["labelCounts"]?.array?.compactMap(\.double) ?? []
     }
 }

@@ -128,7 +128,7 @@ public struct VariationalDropout: LearningMethod {
             schedule: .held(settings.learningRate, to: settings.learningRate * settings.finalRate, start: step(settings.decayFrom), steps: plan.steps),
             averageFrom: plan.steps)
         let full = settings.warmUpRows == 0 ? 1 : min(1, Double(work.rows + round.roundRows) / Double(settings.warmUpRows))
-        let replay = try Replay(work.reservoir, share: settings.reservoirShare, schema: schema, design: design, round: round)
+        let replay = try replay(work, round)
         // Sites hold a network in place from the start; without them the penalty would kill layers before they have learned anything.
         let optimiser = SparseAdam(
             first: work.first, second: work.second, steps: work.steps, penalties: penalties, sites: work.rows > 0 ? try work.sites.scaled(by: replay?.priorShare ?? 1) : nil,
@@ -174,13 +174,18 @@ public struct VariationalDropout: LearningMethod {
     }
 
     public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Sites? {
-        Sites(sites: try sites(at: work.current, of: try design.rows(shard), round: round, key: key))
+        let own = try sites(at: work.current, of: try design.rows(shard), round: round, key: key)
+        guard let replay = try replay(work, round), let kept = try sites(at: work.current, of: replay, round: round, key: key.folding("kept")) else { return Sites(sites: own) }
+        return Sites(
+            sites: QuadraticSites(
+                precision: try [own.precision, kept.precision].weightedSum([1, 1]), precisionMean: try [own.precisionMean, kept.precisionMean].weightedSum([1, 1])))
     }
 
     public func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? { try posterior(state).score(rows, draws: nil, key: key) }
 
     public func finish(_ work: Work, round: Round, moments: [Sites], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
-        let parts = [work.sites] + moments.map(\.sites), ones = parts.map { _ in 1.0 }
+        // Kept rows have spoken for their share of the past.
+        let parts = [try work.sites.scaled(by: try replay(work, round)?.priorShare ?? 1)] + moments.map(\.sites), ones = parts.map { _ in 1.0 }
         let sites = QuadraticSites(precision: try parts.map(\.precision).weightedSum(ones), precisionMean: try parts.map(\.precisionMean).weightedSum(ones))
         var state = State(mean: work.current.mean, logScale: work.current.logScale, sites: sites, rows: work.rows + round.roundRows,
             reservoir: work.reservoir.merged(with: [work.offered]))
@@ -205,6 +210,10 @@ public struct VariationalDropout: LearningMethod {
     private static let deadVariance = 1e-4
 
     private func plan(_ round: Round) throws(AccrueError) -> TrainingPlan { try TrainingPlan(epochs: settings.epochs, batch: settings.batch, round: round) }
+
+    private func replay(_ work: Work, _ round: Round) throws(AccrueError) -> Replay? {
+        try Replay(work.reservoir, share: settings.reservoirShare, schema: schema, design: design, round: round)
+    }
 
     private func initialMean(key: RandomKey) throws(AccrueError) -> NamedTensors {
         try network.initialWeights(with: settings.likelihood, key: key)

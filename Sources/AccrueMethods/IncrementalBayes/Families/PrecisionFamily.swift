@@ -29,6 +29,13 @@ protocol PrecisionFamily: Sendable {
 }
 
 extension PrecisionFamily {
+    /// The information of two sets of rows together.
+    func sum(_ first: Information, _ second: Information) throws(AccrueError) -> Information {
+        let (coupling, dropped) = try sum([first.coupling, second.coupling])
+        let diagonal = try first.diagonal.zip(second.diagonal) { (a, b) throws(AccrueError) in try a + b[0] }
+        return Information(diagonal: try diagonal.adding(dropped), coupling: coupling)
+    }
+
     func appended(_ coupling: NamedTensors) throws(AccrueError) -> NamedTensors {
         for (name, expected) in try none().tensors where try coupling.tensor(name).shape != expected.shape {
             throw AccrueError(
