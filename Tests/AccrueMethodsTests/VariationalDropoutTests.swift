@@ -204,6 +204,12 @@ import Testing
         // Of each part 20 are expected, with a deviation of 3.2.
         #expect(Set(places).count == 80)
         for part in 0..<4 { #expect(abs(places.count { $0 / 60 == part } - 20) < 13) }
+        // A method that may keep fewer takes as many of them.
+        for rows in [0, 25] {
+            let method = try VariationalDropout(settings: try .init(.object(Self.mlp.merging(["reservoir": ["rows": .integer(rows)]]) { $1 }), schema: scenario.schema), schema: scenario.schema)
+            let adopted = try method.adopt(kept.stored, into: try method.initialState(key: RandomKey(seed: 1)), key: RandomKey(seed: 1))
+            #expect(adopted.reservoir.count == rows && adopted.reservoir.capacity == rows && adopted.reservoir.priorities == Array(kept.reservoir.priorities.prefix(rows)))
+        }
     }
 
     @Test("a layer without weights is told of")

@@ -94,7 +94,7 @@ public struct VariationalDropout: LearningMethod {
             return State(
                 mean: try tree("mean."), logScale: try tree("logScale."),
                 sites: QuadraticSites(precision: try tree("sitePrecision."), precisionMean: try tree("sitePrecisionMean.")), rows: try StoredTrees.whole("rows", imported),
-                reservoir: try Reservoir(imported, capacity: settings.reservoirRows))
+                reservoir: try Reservoir(imported, capacity: settings.reservoirRows).merged(with: []))
         }
         let means = try WeightsFromOutside.means(imported)
         return try self.state(mean: try WeightsFromOutside.network(means, like: state.mean, likelihood: settings.likelihood))
@@ -187,7 +187,8 @@ public struct VariationalDropout: LearningMethod {
         // Kept rows have spoken for their share of the past.
         let parts = [try work.sites.scaled(by: try replay(work, round)?.priorShare ?? 1)] + moments.map(\.sites), ones = parts.map { _ in 1.0 }
         let sites = QuadraticSites(precision: try parts.map(\.precision).weightedSum(ones), precisionMean: try parts.map(\.precisionMean).weightedSum(ones))
-        var state = State(mean: work.current.mean, logScale: work.current.logScale, sites: sites, rows: work.rows + round.roundRows,
+        var state = State(
+            mean: work.current.mean, logScale: work.current.logScale, sites: sites, rows: work.rows + round.roundRows,
             reservoir: work.reservoir.merged(with: [work.offered]))
         if settings.closedForm { try solve(&state) }
         return state
