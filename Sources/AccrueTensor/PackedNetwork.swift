@@ -1,5 +1,6 @@
 public import AccrueCore
 import CTorch
+import Foundation
 
 /// One draw of a network's weights in the order in which the fused kernels read them: for predictions alone, without gradients.
 ///
@@ -44,15 +45,24 @@ public final class PackedNetwork: Sendable {
     public var byteCount: Int { Int(ct_packed_bytes(handle.packed)) }
     public var outputs: Int { Int(ct_packed_outputs(handle.packed)) }
 
+    /// Threads that are worth their start for rows through networks: one for what a processor does in less than about a millisecond.
+    public static func threads(_ networks: [PackedNetwork], rows: Int) -> Int {
+        let bytes = networks.reduce(0) { $0 + $1.byteCount } * max(1, rows / 4)
+        return max(1, min(ProcessInfo.processInfo.activeProcessorCount, networks.count, bytes / bytesOfThread))
+    }
+    /// Of weights that are read.
+    private static let bytesOfThread = 4 << 20
+
     /// Outputs [networks, rows, outputs] of networks of one shape, from inputs [rows] + the input shape.
+    /// - Parameter threads: over which the networks are shared out; outputs are the same bits for any number.
     /// - Throws: `invalidInput` when the inputs do not fit.
-    public static func outputs(_ networks: [PackedNetwork], _ inputs: Tensor) throws(AccrueError) -> [Float] {
+    public static func outputs(_ networks: [PackedNetwork], _ inputs: Tensor, threads: Int = 1) throws(AccrueError) -> [Float] {
         guard let first = networks.first else { return [] }
         let count = networks.count * inputs.rowCount * first.outputs
         var status: Int32 = 0
         let values = [Float](unsafeUninitializedCapacity: count) { buffer, filled in
             guard let base = buffer.baseAddress else { return }
-            status = ct_apply_packed(networks.map(\.handle.packed), Int32(networks.count), inputs.handle, base, Int64(count))
+            status = ct_apply_packed(networks.map(\.handle.packed), Int32(networks.count), inputs.handle, Int32(clamping: max(1, threads)), base, Int64(count))
             filled = status == 0 ? count : 0
         }
         withExtendedLifetime(networks) {}

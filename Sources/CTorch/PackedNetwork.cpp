@@ -2,7 +2,9 @@
 #include "PooledConvolution.hpp"
 #include <cmath>
 #include <cstdlib>
+#include <exception>
 #include <memory>
+#include <thread>
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -142,6 +144,33 @@ void fill(ct_packed_s &packed, const ct_layer *layers, at::IntArrayRef shape) {
     }
 }
 
+// Does body(first, last) for stretches of 0 … count on as many threads, of which the caller's is one; the others begin with its floating-point state and
+// priority. Throws what a body threw.
+template <typename Body> void shareOut(int32_t count, int32_t threads, Body body) {
+    std::vector<std::exception_ptr> failures(static_cast<size_t>(threads));
+    auto part = [&](int32_t thread) {
+        try {
+            body(static_cast<int32_t>(int64_t{count} * thread / threads), static_cast<int32_t>(int64_t{count} * (thread + 1) / threads));
+        } catch (...) {
+            failures[static_cast<size_t>(thread)] = std::current_exception();
+        }
+    };
+    struct Helpers {
+        std::vector<std::thread> list;
+        ~Helpers() {
+            for (auto &thread : list) thread.join();
+        }
+    };
+    {
+        Helpers helpers;
+        helpers.list.reserve(static_cast<size_t>(threads));
+        for (int32_t thread = 1; thread < threads; ++thread) helpers.list.emplace_back(part, thread);
+        part(0);
+    }
+    for (auto &failure : failures)
+        if (failure) std::rethrow_exception(failure);
+}
+
 }  // namespace
 
 extern "C" {
@@ -161,19 +190,21 @@ void ct_packed_free(ct_packed packed) { delete packed; }
 int64_t ct_packed_bytes(ct_packed packed) { return packed->bytes; }
 int64_t ct_packed_outputs(ct_packed packed) { return packed->outputs(); }
 
-int32_t ct_apply_packed(const ct_packed *networks, int32_t count, ct_tensor x, float *out, int64_t outCount) {
+int32_t ct_apply_packed(const ct_packed *networks, int32_t count, ct_tensor x, int32_t threads, float *out, int64_t outCount) {
     return attempt<int32_t>(-1, [&] {
         const auto &given = get(x);
-        TORCH_CHECK(count > 0 && given.dim() > 0 && given.scalar_type() == at::kFloat, "no networks, or inputs that are not F32 rows");
+        TORCH_CHECK(count > 0 && threads > 0 && given.dim() > 0 && given.scalar_type() == at::kFloat, "no networks, or inputs that are not F32 rows");
         const int64_t rows = given.size(0), outputs = networks[0]->outputs(), inputs = networks[0]->stages[0].inputCount();
         TORCH_CHECK(given.numel() == rows * inputs && outCount == count * rows * outputs, "inputs ", given.sizes(), " for a network of ", inputs, " inputs");
         const auto input = given.dim() == 4 ? lastChannels(given) : given.contiguous();
-        std::vector<float> between[2];
-        Room room;
-        for (int32_t network = 0; network < count; ++network)
-            for (int64_t row = 0; row < rows; row += rowsAtOnce)
-                networks[network]->apply(
-                    input.data_ptr<float>() + row * inputs, std::min(rowsAtOnce, rows - row), between, room, out + (network * rows + row) * outputs);
+        const float *from = input.data_ptr<float>();
+        shareOut(count, std::min(threads, count), [&](int32_t first, int32_t last) {
+            std::vector<float> between[2];
+            Room room;
+            for (int32_t network = first; network < last; ++network)
+                for (int64_t row = 0; row < rows; row += rowsAtOnce)
+                    networks[network]->apply(from + row * inputs, std::min(rowsAtOnce, rows - row), between, room, out + (network * rows + row) * outputs);
+        });
         return 0;
     });
 }

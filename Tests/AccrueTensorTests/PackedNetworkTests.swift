@@ -56,6 +56,14 @@ import Testing
         }
     }
 
+    @Test("outputs are the same bits for any number of threads, and what is wrong is said by the caller's", arguments: [2, 3, 9])
+    func threads(count: Int) throws {
+        let networks = try (0..<5).map { try #require(try PackedNetwork(try stages($0), inputShape: [2, 14, 14])) }
+        let x = try normal("x", [40, 2, 14, 14], 1)
+        #expect(try PackedNetwork.outputs(networks, x, threads: count).map(\.bitPattern) == PackedNetwork.outputs(networks, x).map(\.bitPattern))
+        #expect { try PackedNetwork.outputs(networks, try normal("x", [4, 2, 7, 7], 1), threads: count) } throws: { "\($0)".contains("for a network of") }
+    }
+
     @Test("a row that is not finite leaves the rows beside it alone")
     func poison() throws {
         let network = try #require(try PackedNetwork(try stages(0), inputShape: [2, 14, 14]))

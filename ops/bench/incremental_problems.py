@@ -79,10 +79,10 @@ def skewed(labels, parts, rows, rng):
     return np.concatenate(chosen)
 
 
-def problem(name, data, validate):
+def problem(name, data, validate, quick=False):
     """A stream by name, as the keys of a pipeline file; `each`: rows of the hold-out on which every version is scored.
 
-    With `validate` the last tenth of the training rows is held out, and the test rows are not read from.
+    With `validate` the last tenth of the training rows is held out, and the test rows are not read from. `quick`: a quarter of a part's rows, half of those held out.
     """
     base = name.split("/")[0]
     kind = name.split("/")[1] if "/" in name else "iid"
@@ -93,19 +93,21 @@ def problem(name, data, validate):
         test = train[0][cut:], train[1][cut:]
         train = train[0][:cut], train[1][:cut]
     parts, rows, each = (5, 10_000 if not validate else 9_000, 2_000) if base == "cifar10" else (9 if validate else 10, 6_000, 2_000)
+    if quick:
+        rows, test = rows // 4, tuple(part[: len(part) // 2] for part in test)
     shape = list(train[0].shape[1:])
     rng = np.random.default_rng(1)
     held, held_rows, extra = test, 1_000, {}
     if kind == "small":
-        parts, rows = 10, 500
+        parts, rows = 10, 125 if quick else 500
     elif kind == "rotated":
-        parts, rows, held_rows = 10, 2_000, 500
+        parts, rows, held_rows = 10, 500 if quick else 2_000, 250 if quick else 500
         angles = np.linspace(0, 90, parts)
         train = np.concatenate([rotated(train[0][i * rows : (i + 1) * rows], a) for i, a in enumerate(angles)]), train[1][: parts * rows]
         held = np.concatenate([rotated(test[0][i * held_rows : (i + 1) * held_rows], a) for i, a in enumerate(angles)]), test[1][: parts * held_rows]
         each = parts * held_rows
     elif kind == "skewed":
-        parts, rows = 5, 4_000
+        parts, rows = 5, 1_000 if quick else 4_000
         chosen = skewed(train[1], parts, rows, rng)
         train = train[0][chosen], train[1][chosen]
     elif kind == "sorted":
@@ -117,7 +119,7 @@ def problem(name, data, validate):
     files = {}
     for role, (pictures, labels) in (("train", train), ("held", held)):
         for what, array in (("inputs", pictures), ("targets", labels)):
-            path = cache / f"{name.replace('/', '-')}-{'validate' if validate else 'test'}-{role}-{what}.npy"
+            path = cache / f"{name.replace('/', '-')}-{'validate' if validate else 'test'}{'-quick' if quick else ''}-{role}-{what}.npy"
             np.save(path, np.ascontiguousarray(array))
             files[role, what] = str(path)
     return {

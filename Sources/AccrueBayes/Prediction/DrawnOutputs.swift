@@ -18,7 +18,7 @@ struct DrawnOutputs: Sendable {
         rows = inputs.rowCount
         var values: [Float] = []
         if let packed = Self.packed(members) {
-            values = try PackedNetwork.outputs(packed, inputs)
+            values = try PackedNetwork.outputs(packed, inputs, threads: PackedNetwork.threads(packed, rows: rows))
         } else {
             for member in members.networks { values += try Self.outputs(inputs, network: network, member: member) }
         }

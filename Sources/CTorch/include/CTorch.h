@@ -142,9 +142,9 @@ int32_t ct_pack(const ct_layer *layers, int32_t count, const int64_t *shape, int
 void ct_packed_free(ct_packed packed);
 int64_t ct_packed_bytes(ct_packed packed);
 int64_t ct_packed_outputs(ct_packed packed);
-// Outputs [networks, rows, outputs] of one input [rows] + shape (F32), `count` floats: a row's are the same bits whatever rows it comes with. 0, or -1 on
-// failure.
-int32_t ct_apply_packed(const ct_packed _Nonnull *_Nonnull networks, int32_t network_count, ct_tensor x, float *out, int64_t count);
+// Outputs [networks, rows, outputs] of one input [rows] + shape (F32), `count` floats: a row's are the same bits whatever rows it comes with, and for any
+// number of threads, over which the networks are shared out. 0, or -1 on failure.
+int32_t ct_apply_packed(const ct_packed _Nonnull *_Nonnull networks, int32_t network_count, ct_tensor x, int32_t threads, float *out, int64_t count);
 
 // a + (b - a) * share.
 ct_tensor _Nullable ct_blend(ct_tensor a, ct_tensor b, double share);

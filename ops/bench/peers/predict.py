@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """PyTorch behind FastAPI and uvicorn, doing what a querier does with `predict`: 32 draws of a LeNet-5 (20-50-500) from a factorised Gaussian, mean
-probabilities and both parts of the uncertainty; one thread, one process.
+probabilities and both parts of the uncertainty; one process, with as many threads as there are processors.
 
     peers/predict.py fresh|advance PORT
 
@@ -10,13 +10,12 @@ import math
 import os
 import sys
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 import fastapi
 import torch
 import torch.nn.functional as F
 import uvicorn
 
-torch.set_num_threads(1)
+torch.set_num_threads(os.cpu_count())
 torch.manual_seed(1)
 mode, port, draws = sys.argv[1], int(sys.argv[2]), 32
 shapes = [(20, 1, 5, 5), (20,), (50, 20, 5, 5), (50,), (500, 800), (500,), (10, 500), (10,)]
