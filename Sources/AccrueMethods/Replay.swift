@@ -5,9 +5,13 @@ import AccrueTensor
 /// Kept rows that are learned again beside a round's own.
 ///
 /// The past's N rows speak through a Gaussian (the last posterior as prior, or sites of the likelihood), and through m kept rows, whose log likelihood times N/m
-/// estimates all theirs without a bias. Each has a share of the say: mean loss + s·(N/n)·mean loss of kept rows + (1 − s)·(the Gaussian's part), such as
-/// (T/2n) Σ P (w − m)², and likewise of what the next Gaussian says: s·(N/m) times what kept rows say at the new weights stands for as much of the old one.
-/// No row of the past counts twice. That the two are mixed so is this project's design.
+/// estimates all theirs without a bias. Each has a share of the say, and the first prior, which is no row's, all of its own: where the Gaussian is the last
+/// posterior,
+///
+///     mean loss + s·(N/n)·mean loss of kept rows + (T/2n) Σ ((1 − s) P (w − m)² + s P₀ w²)
+///
+/// and where it is sites, beside which the prior stands anyway, (1 − s) times those. Likewise of what the next Gaussian says: s·(N/m) times what kept rows say at
+/// the new weights stands for as much of the old one. No row of the past counts twice. That the two are mixed so is this project's design.
 struct Replay: Sendable {
     let rows: DesignRows
     /// s · N.

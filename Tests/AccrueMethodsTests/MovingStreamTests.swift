@@ -114,6 +114,28 @@ struct MovingStreamTests {
         }
     }
 
+    @Test("kept rows that are all rows of the past give the exact posterior, whatever their share", arguments: [0, 0.5, 1])
+    func exactKeptRows(share: Double) throws {
+        // y = w, noise precision 4, prior N(0, 1): four rows of 2, then four of 5. Λ = 1 + 8 · 4, mean 4 (4 · 2 + 4 · 5) / Λ.
+        let schema = Schema([TensorSchema("inputs", role: .input, dtype: .f32, shape: [1]), TensorSchema("targets", role: .target, dtype: .f32, shape: [])])
+        let rows = try Rows(
+            ["inputs": TensorBytes([Float](repeating: 1, count: 8), shape: [8, 1]), "targets": TensorBytes([2, 2, 2, 2, 5, 5, 5, 5] as [Float], shape: [8])],
+            schema: schema, while: "testing")
+        let settings: JSONValue = [
+            "model": ["kind": "linear", "bias": false], "likelihood": ["kind": "gaussian", "noisePrecision": 4], "family": "full", "epochs": 600, "batch": 4, "learningRate": 0.05,
+            "finalRate": 0, "fisherRows": 8, "drawScale": 1, "reservoir": ["rows": 8, "share": .number(share)],
+        ]
+        let pipeline = PipelineDeclaration(name: "exact", method: "IncrementalBayes", seed: 3, schema: schema, settings: settings, round: .init(chunks: 1))
+        var last = Data()
+        _ = try LocalRun(pipeline: pipeline, method: try MethodCatalog.standard.make(pipeline), rows: rows, chunks: [0..<4, 4..<8]).run {
+            (version) throws(AccrueError) in last = version.state
+        }
+        let tensors = try Safetensors.decode(last).tensors
+        func value(_ prefix: String) throws -> Double { try #require(tensors.first { $0.key.hasPrefix(prefix) && $0.key.hasSuffix("weight") }?.value.doubles().first) }
+        #expect(try abs(value("mean.") - 112.0 / 33) < 1e-3)
+        #expect(try abs(value("precision.") - 33) < 1e-3)
+    }
+
     @Test("the fitted scale of draws comes down when draws are too wide, within its bounds, and a fixed one stays")
     func scale() throws {
         // A weak prior and few rows: draws far wider than what rows bear.

@@ -65,14 +65,15 @@ struct OnlineLaplace: PrecisionInference {
         let plan = try plan(round)
         let loop = TrainingLoop(plan: plan, learningRate: settings.learningRate, finalRate: settings.finalRate, averageTail: settings.averageTail)
         let replay = try model.replay(work.memory.reservoir, round)
-        let strength = settings.temperature / Double(round.roundRows) * (replay?.priorShare ?? 1)
-        let pull = try work.precision.map { (precision) throws(AccrueError) in try precision * strength }
+        let (precision, centre) = try pull(work, share: replay?.priorShare ?? 1)
+        let strength = settings.temperature / Double(round.roundRows)
         let rows = try model.design.rows(shard)
         let shift = try model.labelShift(try labelCounts(rows, beside: replay))
         func moved(_ tree: NamedTensors, by shift: NamedTensors?) throws(AccrueError) -> NamedTensors { try shift.map(tree.adding) ?? tree }
-        let start = try work.training.changed { (weights) throws(AccrueError) in try moved(weights, by: shift) }, centre = try moved(work.mean, by: shift)
-        let (fitted, report) = try start.fitted(loop, pull: (centre: centre, strength: pull), rows: rows, round: round, key: key) {
-            (weights, batch, stepKey) throws(AccrueError) in
+        let start = try work.training.changed { (weights) throws(AccrueError) in try moved(weights, by: shift) }
+        let pull = try (centre: moved(centre, by: shift), strength: precision.map { (precision) throws(AccrueError) in try precision * strength })
+        let coupledAround = try moved(work.mean, by: shift), coupledStrength = strength * (replay?.priorShare ?? 1)
+        let (fitted, report) = try start.fitted(loop, pull: pull, rows: rows, round: round, key: key) { (weights, batch, stepKey) throws(AccrueError) in
             // The optimiser adds the prior's gradient as far as D goes, (T/n) D (w − m).
             let again = try replay?.batch(beside: batch, key: stepKey)
             let (value, slope) = try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
@@ -80,7 +81,7 @@ struct OnlineLaplace: PrecisionInference {
                 guard let replay, let again else { return loss }
                 return try loss + (try model.loss(weights, again) * replay.weight)
             }
-            return (value, round.isFirst ? slope : try adding(work.coupling, from: centre, at: weights, strength: strength, to: slope))
+            return (value, round.isFirst ? slope : try adding(work.coupling, from: coupledAround, at: weights, strength: coupledStrength, to: slope))
         }
         let offered = round.sweep == 0 && settings.reservoirRows > 0
             ? try Reservoir(of: shard, capacity: settings.reservoirRows, key: key.folding("reservoir")) : Reservoir(capacity: settings.reservoirRows)
@@ -142,6 +143,16 @@ struct OnlineLaplace: PrecisionInference {
 
     private func plan(_ round: Round) throws(AccrueError) -> TrainingPlan {
         try TrainingPlan(epochs: settings.epochs, batch: settings.batch, round: round)
+    }
+
+    /// D and its centre in the prior of a fit in which the past's Gaussian has a share of the past's say, and the first prior N(0, 1/P₀), which is no past, all
+    /// of its own: share · D (w − m)² + (1 − share) · P₀ w², as one square.
+    private func pull(_ work: Work, share: Double) throws(AccrueError) -> (precision: NamedTensors, centre: NamedTensors) {
+        guard share < 1 else { return (work.precision, work.mean) }
+        let precision = try work.precision.zip(try model.priorPrecision()) { (past, first) throws(AccrueError) in try past * share + (try first[0] * (1 - share)) }
+        var centre = try work.mean.zip(work.precision) { (mean, past) throws(AccrueError) in try mean * (try past[0] * share) }
+        centre = try centre.zip(precision) { (product, sum) throws(AccrueError) in try product / sum[0] }
+        return (precision, centre)
     }
 
     /// A gradient with what C adds to the prior's: (T/n) C (w − m). The first prior has no C.
