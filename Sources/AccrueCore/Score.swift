@@ -24,8 +24,9 @@ public struct Score: Codable, Equatable, Sendable {
     public var totalEntropy = 0.0
     /// Sum of mutual informations (classes) or epistemic variances (regression).
     public var epistemic = 0.0
-    /// Sums of log predictive densities (nats) over the same rows under draws of other widths, in the order of the method's scales; nil where none were tried.
-    public var densityByScale: [Double]?
+    /// Sums of log predictive densities (nats) of the same rows, or of some of them, under predictions that the method also tried, by its names for them; nil
+    /// where none were.
+    public var otherDensities: [String: Double]?
 
     public init() {}
 
@@ -80,9 +81,7 @@ public struct Score: Codable, Equatable, Sendable {
         covered += other.covered
         totalEntropy += other.totalEntropy
         epistemic += other.epistemic
-        if let more = other.densityByScale {
-            densityByScale = densityByScale.map { mine in zip(mine, more).map { $0 + $1 } } ?? more
-        }
+        if let more = other.otherDensities { otherDensities = (otherDensities ?? [:]).merging(more, uniquingKeysWith: +) }
     }
 
     /// The figures, by name: accuracy, logPredictiveDensity, brier, ece, meanTotalEntropy, meanEpistemic; rmse, coverage.

@@ -15,6 +15,22 @@ public struct BatchFlow: StoredValue {
         for (name, flow) in flows { layers[prefix + name, default: Moments(dimension: flow.mean.count)].merge(flow) }
     }
 
+    /// Those of a shard's whole batches, in the order of its rows.
+    /// - Parameters:
+    ///   - batch: rows of a step, over all shards.
+    ///   - flows: what a training-mode pass of a batch has, given its inputs and its first row.
+    /// - Throws: `unavailable` when the work is to stop; what `flows` throws.
+    mutating func add(
+        _ rows: DesignRows, batch: Int, round: Round, prefix: String = "", flows: (Tensor, Int) throws(AccrueError) -> [String: Moments]
+    ) throws(AccrueError) {
+        // The same batch size on every shard; a short last batch would have other statistics and is left out.
+        let size = min(batch, round.roundRows / round.shards)
+        for start in stride(from: 0, through: rows.count - size, by: size) {
+            if round.shouldStop() { throw AccrueError(.unavailable, while: "recomputing batch statistics", "the work was stopped") }
+            add(try flows(try rows.inputs(start..<start + size), start), prefix: prefix)
+        }
+    }
+
     /// NAME.mean and NAME.variance of every batch norm, over the rows of all parts.
     /// - Throws: `engine` when a batch norm has none.
     static func pooled(_ parts: [BatchFlow], network: Network, prefix: String = "") throws(AccrueError) -> NamedTensors {

@@ -14,6 +14,12 @@ import Testing
         [8, 0.000168, 0.000168, 0.000168, -0.000168, -0.000169, -0.000168],
     ]
 
+    /// The same of methods/variance.md, without the slopes: log α; exact; approximation; ARD.
+    private static let values: [[Double]] = [
+        [-5, 3.131778, 3.136684, 2.503358], [-3, 2.107978, 2.115590, 1.524294], [-1, 0.914531, 0.913872, 0.656631], [0, 0.426686, 0.431239, 0.346574],
+        [1, 0.173194, 0.177970, 0.156631], [3, 0.024688, 0.025420, 0.024294], [8, 0.000168, 0.000168, 0.000168],
+    ]
+
     private static func tensor(_ values: [Double]) throws -> Tensor { try Tensor(values, shape: [values.count]) }
 
     /// Dawson's integral, exp(−u²) ∫₀ᵘ exp(t²) dt, by Rybicki's sum; its error with this step is below 1e-9.
@@ -45,6 +51,53 @@ import Testing
             #expect(abs(Self.exact(row[0]) - row[1]) < 1e-5)
             let u = 1 / (2 * exp(row[0])).squareRoot()
             #expect(abs(-u * Self.dawson(u) - row[4]) < 1e-5)
+        }
+    }
+
+    @Test("divergences from the log-uniform and ARD priors have the golden values of variance networks, fall as α grows, and end as 1/(2α)")
+    func falling() throws {
+        let la = Self.values.map { $0[0] }, mean = try Self.tensor(la.map { exp(-0.5 * $0) }), rho = try Self.tensor(la.map { _ in 0 })
+        for (penalty, column) in [(SparsityPenalty.logUniform, 2), (.automaticRelevance, 3)] {
+            let found = try penalty.nats(mean: mean, logVariance: rho).doubles()
+            for (value, row) in zip(found, Self.values) { #expect(abs(value - row[column]) < 2e-6) }
+            for (next, value) in zip(found.dropFirst(), found) { #expect(next < value) }
+        }
+        for row in Self.values { #expect(abs(Self.exact(row[0]) - row[1]) < 1e-6) }
+        // 1/(2α) is reached from both sides: what is left is of second order in 1/α.
+        for exponent in [6.0, 8] {
+            let half = 0.5 * exp(-exponent), ard = try SparsityPenalty.automaticRelevance.nats(mean: try Self.tensor([exp(-0.5 * exponent)]), logVariance: try Self.tensor([0])).item()
+            #expect(abs(Self.exact(exponent) / half - 1) < exp(-exponent) && abs(ard / half - 1) < exp(-exponent))
+        }
+        // The divergence itself: −½ log α + E log|1 + √α z| + 0.6351814, over a million draws.
+        let z = try RandomKey(seed: 31).normal([1_000_000], dtype: .f64)
+        for row in Self.values where row[0] <= 3 {
+            let logs = try (try z * exp(0.5 * row[0]) + 1).absolute().log()
+            let mean = try logs.mean().item(), deviation = (try logs.squared().mean().item() - mean * mean).squareRoot()
+            #expect(abs(-0.5 * row[0] + mean + 0.6351814 - row[1]) < 4 * deviation / 1_000, "\(row[0])")
+        }
+    }
+
+    @Test("by mean and by log variance, slopes are those of the formulas")
+    func formulas() throws {
+        let cases = [(0.3, -3.0), (-1.2, -0.5), (0.02, -6.0), (2, 1)]
+        for (mean, rho) in cases {
+            let variance = exp(rho), alpha = variance / (mean * mean + 1e-8), u = 1 / (2 * alpha).squareRoot()
+            func slopes(_ penalty: SparsityPenalty) throws -> (mean: Double, rho: Double) {
+                let at = NamedTensors([("mu", try Self.tensor([mean])), ("rho", try Self.tensor([rho]))])
+                let slope = try valueAndGradient(at: at) { (w) throws(AccrueError) in try penalty.nats(mean: try w.tensor("mu"), logVariance: try w.tensor("rho")).sum() }.gradient
+                return (try slope.tensor("mu").item(), try slope.tensor("rho").item())
+            }
+            let ard = try slopes(.automaticRelevance)
+            #expect(abs(ard.mean - mean / (mean * mean + variance)) < 1e-9 && abs(ard.rho + 0.5 * mean * mean / (mean * mean + variance)) < 1e-9)
+            let vd = try slopes(.logUniform)
+            // By mean −2/μ times that by log α, which is that by log variance; within 0.03 of the exact divergence's.
+            #expect(abs(vd.mean + 2 / mean * vd.rho) < 1e-4 * abs(vd.mean))
+            #expect(abs(vd.rho + u * Self.dawson(u)) < 0.03)
+            for (shape, rate) in [(0.8, 0.02), (2.0, 1e-4)] {
+                let gamma = GammaPrior(shape: shape, rate: rate, estimator: .meanField), c = shape + 0.5, e = mean * mean + variance
+                let found = try slopes(.hierarchical(gamma))
+                #expect(abs(found.mean - 2 * c * mean / (e + 2 * rate)) < 1e-9 * max(1, abs(found.mean)) && abs(found.rho - (c * variance / (e + 2 * rate) - 0.5)) < 1e-9)
+            }
         }
     }
 

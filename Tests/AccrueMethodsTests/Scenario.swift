@@ -125,6 +125,10 @@ struct Scenario: Sendable, CustomStringConvertible {
                 "group": "output", "epochs": 20, "batch": 20, "learningRate": 0.01, "keep": 0.9,
             ], schema: regression, rows: regressionRows),
         Scenario(
+            title: "VariationalDropout, mlp, ard, kept rows", method: "VariationalDropout",
+            settings: ["model": ["kind": "mlp", "hidden": [16]], "epochs": 12, "batch": 20, "learningRate": 0.01, "reservoir": ["rows": 30, "share": 0.7]],
+            schema: classes(3, [2]), rows: blobs),
+        Scenario(
             title: "VariationalDropout, linear, closed form", method: "VariationalDropout",
             settings: ["model": ["kind": "linear"], "likelihood": ["kind": "gaussian", "noisePrecision": 4], "epochs": 10, "batch": 20, "learningRate": 0.05],
             schema: regression, rows: regressionRows),

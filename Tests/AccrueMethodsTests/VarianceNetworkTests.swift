@@ -138,6 +138,26 @@ import Testing
         #expect(shift.allSatisfy { abs($0) < 2e-3 })
     }
 
+    @Test("leaving the means out changes no prediction by more than the total variation of the weights' distributions, 2Φ(½√(D/α)) − 1")
+    func variation() throws {
+        // D = 12 weights, α = 100, and a function of the draw that is 0 or 1: whether the first output is the larger one.
+        let n = 100_000, alpha = 100.0, d = 12.0, layer = Layer.Affine("a", .dense, inputs: 6, outputs: 2)
+        let mean = try Self.key.folding("mean").normal([2, 6]), x = try Self.key.folding("x").normal([1, 6]).expanded([n, 6]), zeros = try Tensor.zeros([2])
+        let variances = NamedTensors([("a.weight", try mean.squared() * alpha), ("a.bias", zeros)])
+        func share(_ mean: Tensor) throws -> Double {
+            let pass = LocalReparameterisationPass(mean: NamedTensors([("a.weight", mean), ("a.bias", zeros)]), variance: variances, key: Self.key)
+            let y = try pass.affine(layer, x).doubles()
+            return Double((0..<n).count { y[2 * $0] > y[2 * $0 + 1] }) / Double(n)
+        }
+        let variation = erf((d / alpha).squareRoot() / 2 / 2.0.squareRoot())
+        #expect(variation <= 0.5 * (d / alpha).squareRoot())
+        let with = try share(mean), without = try share(try mean.zerosLike())
+        // The same noise in both: what differs is the mean alone.
+        #expect(abs(with - without) <= variation + 4 * (0.5 / Double(n)).squareRoot() && with != without, "\(with), \(without), \(variation)")
+        // The sufficient test of the variance phase, log α > log D + 4, keeps it below 0.054.
+        #expect(abs(erf(exp(-2) / 2 / 2.0.squareRoot()) - 0.0539) < 1e-3)
+    }
+
     @Test("the divergence of zero-mean Gaussians is that of closed form, with its gradient, and 0 at the prior")
     func divergence() throws {
         let ratios = [0.2, 0.9, 1 + 1e-9, 1.5, 40]
@@ -220,6 +240,18 @@ import Testing
     @Test("an average of one draw is that draw; draws' mean is never worse than draws are on average")
     func averages() throws {
         let state = try Self.loaded(Self.settings(), try #require(try Self.run(Self.settings()).last))
+        // The weights of draw 0, by hand.
+        let stored = try VarianceNetwork.State(bytes: try #require(try Self.run(Self.settings()).last))
+        var weights = stored.weights.tensors.map { ($0.name, $0.tensor) }
+        for (name, variance) in stored.variances.tensors {
+            weights.append((name, try variance.squareRoot() * (try Self.key.folding(0).folding(name).normal(variance.shape))))
+        }
+        let network = try ModelDeclaration(SettingsReader(["model": ["kind": "mlp", "hidden": [16, 16]]], known: ["model"], while: "testing"))
+            .network(inputShape: [2], outputs: 3)
+        var pass = PlainPass(NamedTensors(weights))
+        let inputs = try Tensor(try #require(try Scenario.blobs(2, 90).tensors["inputs"]))
+        let draw = try network.apply(inputs, &pass).softmax(1).doubles()
+        for (a, b) in zip(try #require(try Self.ask(state, "predict", ["draws": 1]).tensors["probabilities"]).doubles(), draw) { #expect(abs(a - b) < 1e-5) }
         let density = try [1, 4, 16, 64].map { (draws: Int) -> Double in
             try #require(try Self.ask(state, "predict", ["draws": .integer(draws)]).header["figures"]?["logPredictiveDensity"]?.double)
         }
@@ -349,6 +381,22 @@ import Testing
         #expect(held.variances < 0.3 * free.variances && held.weights < 0.3 * free.weights, "\(free), \(held)")
     }
 
+    @Test("a prior holds the first round's variances near its own, the more the larger the temperature")
+    func prior() throws {
+        func deviation(_ more: [String: JSONValue]) throws -> Double {
+            let settings = Self.settings(["epochs": 40, "learningRate": 0.05].merging(more) { $1 }), pipeline = Self.pipeline(settings)
+            let last = try LocalRun(pipeline: pipeline, method: try MethodCatalog.standard.make(pipeline), rows: try Scenario.blobs(1, 120), chunks: [0..<120])
+                .run { (_) throws(AccrueError) in }
+            return try VarianceNetwork.State(bytes: last.state).variances.tensor("dense2.weight").mean().item().squareRoot()
+        }
+        #expect(try deviation(["temperature": 30]) == deviation([:]))
+        // The divergence from Student's t of 3 degrees of freedom is least at σ = 1.26.
+        for (kind, width) in [(["kind": "student", "degrees": 3] as JSONValue, 1.26), (["kind": "normal", "deviation": 0.5], 0.5)] {
+            let held = try deviation(["prior": kind, "temperature": 100]), loosely = try deviation(["prior": kind, "temperature": 0.3])
+            #expect(abs(held - width) < abs(loosely - width) && abs(held - width) < 0.15 * width, "\(kind.canonical): \(loosely), \(held)")
+        }
+    }
+
     @Test("settings that make no sense, and a bare network, are refused with what there is")
     func refused() throws {
         func problem(_ settings: JSONValue) -> String {
@@ -358,6 +406,10 @@ import Testing
         #expect(problem(Self.settings(["layers": []])).contains("nothing would be random") && problem(Self.settings(["layers": ["dense3"]])).contains("last layer"))
         #expect(problem(Self.settings(["layers": ["dense2", "dense2"]])).contains("different") && problem(Self.settings(["rate": 0.5])).contains("settings.rate"))
         #expect(problem(Self.settings(["noise": "gauss"])).contains("variance, dropout") && problem(Self.settings(["temperature": -1])).contains("settings.temperature"))
+        #expect(problem(Self.settings(["prior": ["kind": "student", "deviation": 1]])).contains("belongs to kind normal"))
+        #expect(problem(Self.settings(["prior": ["kind": "cauchy"]])).contains("none, normal, student") && problem(Self.settings(["prior": ["kind": "student", "degrees": 0]])).contains("settings.prior.degrees"))
+        #expect(problem(Self.settings(["prior": ["kind": "normal"], "temperature": 0])).contains("no weight"))
+        #expect(problem(Self.settings(["prior": ["kind": "normal"], "noise": "dropout"])).contains("settings.prior"))
         let method = try MethodCatalog.standard.make(Self.pipeline(Self.settings())), first = try method.initialState(key: Self.key)
         let bare = Safetensors(tensors: ["dense1.weight": TensorBytes([Float](repeating: 0, count: 32), shape: [16, 2])]).encode()
         let error = #expect(throws: AccrueError.self) { try method.adopt(bare, into: first, key: Self.key) }

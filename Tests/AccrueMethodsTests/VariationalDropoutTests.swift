@@ -147,6 +147,16 @@ import Testing
         }
         let csr = try loaded.answer(QueryBytes(verb: "export", header: ["form": "csr"]), key: key)
         #expect(csr.tensors["dense1.values"]?.elementCount == (try loaded.answer(QueryBytes(verb: "sparsity", header: [:]), key: key)).header["layers"]?.array?.first?["kept"]?.int)
+        // Through the rows of the matrices without their zeros.
+        func times(_ layer: String, _ input: [Double]) throws -> [Double] {
+            let values = try #require(csr.tensors["\(layer).values"]).doubles(), columns = try #require(csr.tensors["\(layer).columns"]).doubles().map { Int($0) }
+            let starts = try #require(csr.tensors["\(layer).rows"]).doubles().map { Int($0) }, bias = try #require(csr.tensors["\(layer).bias"]).doubles()
+            return bias.indices.map { row in (starts[row]..<starts[row + 1]).reduce(bias[row]) { $0 + values[$1] * input[columns[$1]] } }
+        }
+        for row in 0..<rows.count {
+            let logits = try times("dense2", try times("dense1", Array(x[2 * row..<2 * row + 2])).map { max(0, $0) }), sum = logits.reduce(0) { $0 + exp($1) }
+            for output in 0..<3 { #expect(abs(exp(logits[output]) / sum - expected[row * 3 + output]) < 1e-6) }
+        }
         func kept(_ threshold: JSONValue) throws -> Int? { try loaded.answer(QueryBytes(verb: "sparsity", header: ["threshold": threshold]), key: key).header["kept"]?.int }
         let all = try #require(try kept(100)), usual = try #require(try kept(3)), none = try #require(try kept(-100))
         #expect(all == 80 && none == 0 && usual > 0 && usual < all)
@@ -177,6 +187,29 @@ import Testing
         let stored = try Safetensors.decode(trained)
         for (name, tensor) in adopted.mean.tensors { #expect(try tensor.bytes() == stored.tensors["average.\(name)"]) }
         #expect(adopted.rows == 0)
+    }
+
+    @Test("rows of all parts are kept to be learned again, uniformly, and leave a state's other bytes alone where none are asked for")
+    func keptRows() throws {
+        let scenario = try #require(Scenario.all.first { $0.title == "VariationalDropout, mlp, ard" }), rows = try scenario.rows(1, 240)
+        let (_, plain) = try Self.run(Self.mlp.merging(["epochs": 2]) { $1 }, scenario.schema, rows, chunk: 60)
+        #expect(plain.stored.metadata["capacity"] == nil && !plain.stored.tensors.keys.contains { $0.hasPrefix("reservoir") })
+        let (_, kept) = try Self.run(Self.mlp.merging(["epochs": 2, "reservoir": ["rows": 80]]) { $1 }, scenario.schema, rows, chunk: 60, shards: 2)
+        let again = try VariationalDropout.State(bytes: kept.bytes).reservoir
+        #expect(again.count == 80 && again.capacity == 80 && again.tensors == kept.reservoir.tensors)
+        let inputs = try #require(rows.tensors["inputs"]).doubles(), found = try #require(again.tensors["inputs"]).doubles()
+        func row(_ values: [Double], _ index: Int) -> [Double] { Array(values[2 * index..<2 * index + 2]) }
+        let all = (0..<240).map { row(inputs, $0) }
+        let places = (0..<80).compactMap { all.firstIndex(of: row(found, $0)) }
+        // Of each part 20 are expected, with a deviation of 3.2.
+        #expect(Set(places).count == 80)
+        for part in 0..<4 { #expect(abs(places.count { $0 / 60 == part } - 20) < 13) }
+        // A method that may keep fewer takes as many of them.
+        for rows in [0, 25] {
+            let method = try VariationalDropout(settings: try .init(.object(Self.mlp.merging(["reservoir": ["rows": .integer(rows)]]) { $1 }), schema: scenario.schema), schema: scenario.schema)
+            let adopted = try method.adopt(kept.stored, into: try method.initialState(key: RandomKey(seed: 1)), key: RandomKey(seed: 1))
+            #expect(adopted.reservoir.count == rows && adopted.reservoir.capacity == rows && adopted.reservoir.priorities == Array(kept.reservoir.priorities.prefix(rows)))
+        }
     }
 
     @Test("a layer without weights is told of")
@@ -211,5 +244,7 @@ import Testing
         #expect(problem(["curvature": "noisy", "curvatureRows": 10]).contains("gaussNewton"))
         #expect(problem(["model": ["kind": "mlp", "batchNorm": true]]).contains("batchNorm"))
         #expect(problem(["threshold": 50]).contains("threshold"))
+        #expect(problem(["reservoir": ["row": 1]]).contains("rows") && problem(["reservoir": ["share": 2]]).contains("settings.reservoir.share"))
+        #expect(problem(["model": ["kind": "linear"], "likelihood": ["kind": "gaussian", "noisePrecision": 4], "closedForm": true, "reservoir": ["rows": 9]]).contains("closedForm"))
     }
 }

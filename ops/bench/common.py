@@ -1,10 +1,12 @@
-"""Shared by the measurements: our programs, virtual environments for peers, and what is printed."""
+"""Shared by the measurements: our programs, virtual environments for peers, daemons of their own, and what is printed."""
+import contextlib
 import json
 import os
 import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 
 here = pathlib.Path(__file__).resolve().parent
 one_thread = dict(os.environ, OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -49,6 +51,46 @@ def learn(program, title, file, path, options=(), changes=()):
     if done.returncode != 0:
         raise SystemExit(f"{title}: {done.stderr.strip()}\n{done.stdout.strip()[-2000:]}")
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@contextlib.contextmanager
+def served(program, pipeline, posterior, changes=()):
+    """A daemon of its own that serves a posterior, as version 1 of a pipeline file's: (the pipeline's name, the environment to ask it in).
+
+    `changes` are KEY=VALUE of other settings than the file's, values in JSON or else text.
+    """
+    with tempfile.TemporaryDirectory(prefix="accrue-bench.") as home:
+
+        def run(environment, *command):
+            done = subprocess.run([program, *map(str, command), "--json"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            if done.returncode != 0:
+                raise SystemExit(f"accrue {' '.join(map(str, command))}: {done.stderr.strip()}{done.stdout.strip()}")
+            return json.loads(done.stdout.splitlines()[0])
+
+        file = run(one_thread, "pipeline", "validate", pipeline)
+        for change in changes:
+            path, value = change.split("=", 1)
+            *keys, last = path.split(".")
+            place = file
+            for key in keys:
+                place = place.setdefault(key, {})
+            with contextlib.suppress(json.JSONDecodeError):
+                value = json.loads(value)
+            place[last] = value
+        pathlib.Path(home, "pipeline.json").write_text(json.dumps(file))
+        with open(f"{home}/log", "w") as log:
+            daemon = subprocess.Popen([program, "serve", "--home", home, "--workers", "1", "--json"], env=one_thread, stdout=subprocess.PIPE, stderr=log, text=True)
+            try:
+                ready = daemon.stdout.readline()
+                if not ready:
+                    raise SystemExit(pathlib.Path(home, "log").read_text())
+                environment = dict(one_thread, ACCRUE_CONNECT=json.loads(ready)["control"])
+                name = run(environment, "pipeline", "apply", f"{home}/pipeline.json")["name"]
+                run(environment, "posterior", "import", name, "--in", posterior)
+                yield name, environment
+            finally:
+                daemon.terminate()
+                daemon.wait()
 
 
 def spread(values):

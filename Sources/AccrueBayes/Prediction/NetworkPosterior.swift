@@ -49,11 +49,12 @@ public final class NetworkPosterior: LoadedState {
     /// - Parameters:
     ///   - description: what `describe` answers.
     ///   - members: at least one.
+    ///   - verbs: what else is answered.
     public convenience init(
-        schema: Schema, design: Design, network: Network, likelihood: Likelihood, description: JSONValue, members: [NetworkMember]
+        schema: Schema, design: Design, network: Network, likelihood: Likelihood, description: JSONValue, members: [NetworkMember], verbs: [String: Verb] = [:]
     ) {
         self.init(
-            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: nil, description: description, centre: nil, verbs: [:],
+            schema: schema, design: design, network: network, likelihood: likelihood, linearisation: nil, description: description, centre: nil, verbs: verbs,
             source: .given(members))
     }
 

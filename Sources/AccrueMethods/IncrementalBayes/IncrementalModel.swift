@@ -27,6 +27,11 @@ struct IncrementalModel: Sendable {
         return NamedTensors(list)
     }
 
+    /// Kept rows that a round learns again; nil when there are none.
+    func replay(_ reservoir: Reservoir, _ round: Round) throws(AccrueError) -> Replay? {
+        try Replay(reservoir, share: settings.reservoirShare, schema: schema, design: design, round: round)
+    }
+
     /// −log p of a batch at plain weights, mean over its rows, nats.
     func loss(_ weights: NamedTensors, _ batch: Batch) throws(AccrueError) -> Tensor {
         var pass = PlainPass(weights)

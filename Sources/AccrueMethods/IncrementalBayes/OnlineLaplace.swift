@@ -64,7 +64,7 @@ struct OnlineLaplace: PrecisionInference {
     func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
         let plan = try plan(round)
         let loop = TrainingLoop(plan: plan, learningRate: settings.learningRate, finalRate: settings.finalRate, averageTail: settings.averageTail)
-        let replay = try Replay(work.memory.reservoir, model: model, round: round)
+        let replay = try model.replay(work.memory.reservoir, round)
         let (precision, centre) = try pull(work, share: replay?.priorShare ?? 1)
         let strength = settings.temperature / Double(round.roundRows)
         let rows = try model.design.rows(shard)
@@ -98,7 +98,7 @@ struct OnlineLaplace: PrecisionInference {
 
     func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Fisher? {
         let rows = try model.design.rows(shard)
-        let replay = try Replay(work.memory.reservoir, model: model, round: round)
+        let replay = try model.replay(work.memory.reservoir, round)
         let found = work.training.result
         let weights = try model.labelShift(try labelCounts(rows, beside: replay)).map { (shift) throws(AccrueError) in try found.adding(shift) } ?? found
         var information = try fisher(at: weights, on: rows, round: round, key: key)
@@ -113,7 +113,7 @@ struct OnlineLaplace: PrecisionInference {
         var (memory, keep) = work.memory.next(work.offered, scores: scores, round: round, settings: settings)
         for part in moments { memory.count(part.labelCounts) }
         // Kept rows have spoken for their share of the past.
-        let share = keep * (try Replay(work.memory.reservoir, model: model, round: round)?.priorShare ?? 1)
+        let share = keep * (try model.replay(work.memory.reservoir, round)?.priorShare ?? 1)
         var precision = try work.precision.mixed(with: try model.priorPrecision(), keep: share)
         // A likelihood's noise is what the model leaves unexplained, and earlier ones left more: what they said of it counts for one round.
         let noise = try model.likelihood.ownWeights()

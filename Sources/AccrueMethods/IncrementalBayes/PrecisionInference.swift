@@ -60,10 +60,12 @@ extension PrecisionInference {
         guard model.settings.drawScale == nil else { return score }
         let few = rows.rows(0..<min(rows.count, StreamMemory.scaleRows))
         // The same standard normals at every scale: differences between scales are much surer than the densities themselves.
-        score.densityByScale = try StreamMemory.scaleFactors.map { (factor) throws(AccrueError) in
+        var densities: [String: Double] = [:]
+        for factor in StreamMemory.scaleFactors {
             let posterior = try posterior(state, scale: state.memory.drawScale * factor, offsets: offsets)
-            return try posterior.score(few, draws: StreamMemory.scaleDraws, key: key.folding("scales")).logDensity
+            densities[StreamMemory.densityName(factor)] = try posterior.score(few, draws: StreamMemory.scaleDraws, key: key.folding("scales")).logDensity
         }
+        score.otherDensities = densities
         return score
     }
 

@@ -31,6 +31,8 @@ struct StreamMemory: Sendable {
     /// Scales tried around the version's own when rows are scored, rows of a chunk and draws for it.
     static let scaleFactors = [0.7, 1, 1.4]
     static let scaleRows = 250, scaleDraws = 16
+    /// How a score calls the density under draws of a scale.
+    static func densityName(_ factor: Double) -> String { "drawScale × \(factor)" }
     private static let scaleRange = 0.05...4.0
     /// U of Page and Hinkley's test, in standard deviations over rows, from which a round counts as drift.
     private static let pageHinkleyThreshold = 1.0
@@ -43,7 +45,9 @@ struct StreamMemory: Sendable {
         // Version 0 knows nothing: how it scores rows is no reference.
         if let scores, !round.isFirst {
             next.drifted = next.drift.observe(scores, zThreshold: settings.driftThreshold, pageHinkleyThreshold: Self.pageHinkleyThreshold)
-            if settings.drawScale == nil, let densities = scores.densityByScale { next.drawScale = Self.moved(drawScale, by: densities) }
+            if settings.drawScale == nil {
+                next.drawScale = Self.moved(drawScale, by: Self.scaleFactors.compactMap { scores.otherDensities?[Self.densityName($0)] })
+            }
         }
         let keep = next.drifted ? settings.keepOnDrift : settings.keep
         next.labelCounts = labelCounts.map { $0 * keep }

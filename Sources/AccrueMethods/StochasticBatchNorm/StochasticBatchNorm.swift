@@ -209,7 +209,7 @@ public struct StochasticBatchNorm: LearningMethod {
     public func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? {
         var score = try posterior(state, .all).score(rows, draws: settings.scoreDraws, key: key)
         if state.moments.batches > 0 {
-            score.densityByScale = [score.logDensity, try posterior(state, .none).score(rows, draws: 1, key: key).logDensity]
+            score.otherDensities = [DrawnNoise.none.rawValue: try posterior(state, .none).score(rows, draws: 1, key: key).logDensity]
         }
         return score
     }
@@ -227,16 +227,18 @@ public struct StochasticBatchNorm: LearningMethod {
         }
         return State(
             weights: work.training.result, statistics: NamedTensors(statistics), moments: pooled,
-            scored: scores.flatMap { score in score.densityByScale.map { sums in sums.map { $0 / Double(score.rows) } } })
+            scored: scores.flatMap { score in score.otherDensities?[DrawnNoise.none.rawValue].map { [score.logDensity / Double(score.rows), $0 / Double(score.rows)] } })
     }
 
     public func load(_ state: State) throws(AccrueError) -> any LoadedState {
         try check(state)
-        var posteriors: [DrawnNoise: NetworkPosterior] = [:]
-        for noise in DrawnNoise.allCases where settings.dropout > 0 || !noise.needsDropout { posteriors[noise] = try posterior(state, noise) }
-        return LoadedStochasticBatchNorm(
-            schema: schema, design: design, network: network, state: state, description: try description(state), posteriors: posteriors
-        ) { (weights, inputs, key) throws(AccrueError) in try flows(weights, inputs, key: key) }
+        let query = BatchStatisticsQuery(schema: schema, design: design, network: network, state: state) {
+            (weights, inputs, key) throws(AccrueError) in try flows(weights, inputs, key: key)
+        }
+        let description = try description(state)
+        return try LoadedStochasticBatchNorm(
+            noises: DrawnNoise.allCases.filter { settings.dropout > 0 || !$0.needsDropout }, batches: state.moments.batches
+        ) { (noise) throws(AccrueError) in try posterior(state, noise, description: description, verbs: query.verbs) }
     }
 
     // MARK: mathematics
@@ -289,7 +291,9 @@ public struct StochasticBatchNorm: LearningMethod {
         }
     }
 
-    private func posterior(_ state: State, _ noise: DrawnNoise) throws(AccrueError) -> NetworkPosterior {
+    private func posterior(
+        _ state: State, _ noise: DrawnNoise, description: JSONValue = .null, verbs: [String: NetworkPosterior.Verb] = [:]
+    ) throws(AccrueError) -> NetworkPosterior {
         let fixed = try network.statistics(state.statistics)
         var distributions: [(String, StatisticDistribution)] = []
         if noise.drawsStatistics { for layer in drawnNorms { if let one = state.moments.distribution(layer.name) { distributions.append((layer.name, one)) } } }
@@ -297,10 +301,11 @@ public struct StochasticBatchNorm: LearningMethod {
         let (weights, network, rate) = (state.weights, network, settings.dropout)
         guard drops || !distributions.isEmpty else {
             let member = NetworkMember(weights, statistics: fixed)
-            return NetworkPosterior(schema: schema, design: design, network: network, likelihood: settings.likelihood, description: .null, members: [member])
+            return NetworkPosterior(
+                schema: schema, design: design, network: network, likelihood: settings.likelihood, description: description, members: [member], verbs: verbs)
         }
         return NetworkPosterior(
-            schema: schema, design: design, network: network, likelihood: settings.likelihood, description: .null
+            schema: schema, design: design, network: network, likelihood: settings.likelihood, description: description, verbs: verbs
         ) { [distributions] (key) throws(AccrueError) in
             var statistics = fixed
             for (name, distribution) in distributions { statistics[name] = try distribution.draw(key.folding(name)) }

@@ -19,45 +19,32 @@ enum DrawnNoise: String, CaseIterable, Sendable {
 
 /// A network with distributions of its batch statistics, ready for queries.
 ///
-/// `predict` also takes `noise`: all (the default), batchNorm, dropout or none. `moments`: r of every batch norm, channel by channel. `shift`: how far the
-/// statistics of some rows are from r, in standard errors.
+/// `predict` also takes `noise`: all (the default), batchNorm, dropout or none. Everything else is for the posterior with all noise to answer.
 final class LoadedStochasticBatchNorm: LoadedState {
-    private let schema: Schema
-    private let design: Design
-    private let network: Network
-    private let state: StochasticBatchNorm.State
-    private let description: JSONValue
     private let posteriors: [DrawnNoise: NetworkPosterior]
-    private let flows: @Sendable (NamedTensors, Tensor, RandomKey) throws(AccrueError) -> [String: Moments]
+    private let whole: NetworkPosterior
+    private let batches: Int
 
-    init(
-        schema: Schema, design: Design, network: Network, state: StochasticBatchNorm.State, description: JSONValue, posteriors: [DrawnNoise: NetworkPosterior],
-        flows: @escaping @Sendable (NamedTensors, Tensor, RandomKey) throws(AccrueError) -> [String: Moments]
-    ) {
-        self.schema = schema
-        self.design = design
-        self.network = network
-        self.state = state
-        self.description = description
+    /// - Parameters:
+    ///   - posterior: with that noise; only those that the settings have are made.
+    ///   - batches: that the moments are of.
+    init(noises: [DrawnNoise], batches: Int, posterior: (DrawnNoise) throws(AccrueError) -> NetworkPosterior) throws(AccrueError) {
+        whole = try posterior(.all)
+        var posteriors: [DrawnNoise: NetworkPosterior] = [.all: whole]
+        for noise in noises where noise != .all { posteriors[noise] = try posterior(noise) }
         self.posteriors = posteriors
-        self.flows = flows
+        self.batches = batches
     }
 
     func prepare(for key: RandomKey, following earlier: (any LoadedState)?) throws(AccrueError) {
-        try posteriors[.all]?.prepare(for: key, following: (earlier as? LoadedStochasticBatchNorm)?.posteriors[.all])
+        try whole.prepare(for: key, following: (earlier as? LoadedStochasticBatchNorm)?.whole)
     }
 
-    /// - Throws: `notFound` for other verbs; `invalidInput` for an unknown `noise`, or too few rows for `shift`; what `NetworkPosterior` throws.
+    /// - Throws: `invalidInput` for an unknown `noise`; what `NetworkPosterior` throws.
     func answer(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {
-        switch query.verb {
-        case "describe": return QueryBytes(verb: query.verb, header: description)
-        case PredictQuery.verb:
-            let (noise, posterior, question) = try read(query)
-            return saying(noise, try posterior.answer(question, key: key))
-        case "moments": return try moments(query)
-        case "shift": return try shift(query, key: key)
-        default: throw PredictQuery.unknown(query.verb, known: ["describe", "moments", PredictQuery.verb, "shift"])
-        }
+        guard query.verb == PredictQuery.verb else { return try whole.answer(query, key: key) }
+        let (noise, posterior, question) = try read(query)
+        return saying(noise, try posterior.answer(question, key: key))
     }
 
     /// Those with one noise share their passes.
@@ -76,8 +63,6 @@ final class LoadedStochasticBatchNorm: LoadedState {
             do throws(AccrueError) { return .success(try answer(query, key: key)) } catch { return .failure(error) }
         }
     }
-
-    // MARK: predict
 
     private func read(_ query: QueryBytes) throws(AccrueError) -> (noise: DrawnNoise, posterior: NetworkPosterior, question: QueryBytes) {
         let operation = "answering 'predict'"
@@ -101,55 +86,9 @@ final class LoadedStochasticBatchNorm: LoadedState {
         var result = answer
         if case .object(var fields) = answer.header {
             fields["noise"] = .string(noise.rawValue)
-            fields["batches"] = .integer(state.moments.batches)
+            fields["batches"] = .integer(batches)
             result.header = .object(fields)
         }
         return result
-    }
-
-    // MARK: moments and shift
-
-    /// Tensors NAME.mean, .meanDeviation, .logVariance, .logDeviation, .variance, each [features].
-    private func moments(_ query: QueryBytes) throws(AccrueError) -> QueryBytes {
-        try StrictKeys.check(query.header, known: [], while: "answering 'moments'")
-        var tensors: [String: TensorBytes] = [:]
-        for layer in network.batchNorms {
-            guard let r = state.moments.distribution(layer.name) else { continue }
-            for (what, values) in [
-                ("mean", r.mean), ("meanDeviation", r.meanDeviation), ("logVariance", r.logVariance), ("logDeviation", r.logDeviation), ("variance", r.variance),
-            ] { tensors["\(layer.name).\(what)"] = TensorBytes(values, shape: [layer.features]) }
-        }
-        return QueryBytes(
-            verb: query.verb, header: ["batch": .integer(state.moments.rows), "batches": .integer(state.moments.batches)], tensors: tensors)
-    }
-
-    /// Batches of the rows, in their order, against r: z of a channel is (mean over B batches − m) / (s √(1/B + 1/T)). Without labels a sign of a drift of the
-    /// inputs; about 1 where there is none.
-    private func shift(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {
-        let operation = "answering 'shift'"
-        try StrictKeys.check(query.header, known: [], while: operation)
-        guard state.moments.batches > 1 else {
-            throw AccrueError(.unavailable, while: operation, "moments are of \(state.moments.batches) batches; nothing is known of their spread", hint: "push rows to collect moments from")
-        }
-        let targets = Set(schema.tensors(.target).map(\.name))
-        let rows = try design.rows([try Rows(query.tensors.filter { !targets.contains($0.key) }, schema: schema, roles: [.input, .mask], while: operation)])
-        let size = state.moments.rows, count = rows.count / size
-        guard count > 0 else { throw AccrueError(.invalidInput, while: operation, "\(rows.count) rows; a batch has \(size)", hint: "send at least \(size) rows") }
-        var here = BatchMoments(rows: size)
-        for batch in 0..<count { here.add(try flows(state.weights, try rows.inputs(batch * size..<(batch + 1) * size), key.folding(batch))) }
-        var layers: [JSONValue] = [], tensors: [String: TensorBytes] = [:]
-        let share = (1 / Double(count) + 1 / Double(state.moments.batches)).squareRoot()
-        for layer in network.batchNorms {
-            guard let r = state.moments.distribution(layer.name), let now = here.layers[layer.name]?.mean else { continue }
-            func z(_ values: ArraySlice<Double>, _ centre: [Double], _ deviation: [Double]) -> [Double] {
-                zip(values, zip(centre, deviation)).map { $1.1 > 0 ? ($0 - $1.0) / ($1.1 * share) : 0 }
-            }
-            let means = z(now[..<layer.features], r.mean, r.meanDeviation), logs = z(now[layer.features..<2 * layer.features], r.logVariance, r.logDeviation)
-            func root(_ values: [Double]) -> Double { (values.reduce(0) { $0 + $1 * $1 } / Double(values.count)).squareRoot() }
-            layers.append(["name": .string(layer.name), "mean": .number(root(means)), "logVariance": .number(root(logs))])
-            tensors["\(layer.name).mean"] = TensorBytes(means, shape: [layer.features])
-            tensors["\(layer.name).logVariance"] = TensorBytes(logs, shape: [layer.features])
-        }
-        return QueryBytes(verb: query.verb, header: ["batches": .integer(count), "layers": .array(layers)], tensors: tensors)
     }
 }

@@ -6,7 +6,7 @@ import Foundation
 /// Variance networks: the weights of some layers are N(0, σ²), so that what such a layer knows lies in its variances alone. A prediction averages draws;
 /// with weights replaced by their expectations the network guesses.
 ///
-/// Trained on the mean loss of draws by local reparameterisation, without a prior on σ in the first round; from then on
+/// Trained on the mean loss of draws by local reparameterisation, in the first round without a prior on σ, or with T/n times the divergence from `prior`; from then on
 ///
 ///     mean −log p + T/n · (Σ ½ (r − 1 − log r) + P/2 Σ (w − w₀)²),  r = σ²/σ₀²,
 ///
@@ -21,72 +21,6 @@ import Foundation
 /// What is not: that a network with it, or with averaged ordinary weights, is as good as those it came from.
 public struct VarianceNetwork: LearningMethod {
     public static let name = "VarianceNetwork"
-
-    /// What makes the named layers random.
-    public enum Noise: String, CaseIterable, Sendable {
-        /// Weights of mean zero.
-        case variance
-        /// Ordinary weights, and units that are dropped behind the layer's ReLU.
-        case dropout
-    }
-
-    /// The `settings` of a pipeline file.
-    public struct Settings: Sendable {
-        public static let keys = [
-            "model", "likelihood", "layers", "noise", "rate", "epochs", "batch", "learningRate", "finalRate", "averageTail", "temperature", "precision", "scoreDraws",
-        ]
-        public var model: ModelDeclaration
-        public var likelihood: Likelihood
-        /// Names of the random layers, as `describe` lists them; no default.
-        public var layers: [String]
-        /// Default variance.
-        public var noise: Noise
-        /// Chance of a unit to be dropped; default 0.5, for `noise: dropout` alone.
-        public var rate: Double
-        /// Passes over a round's rows; default 5.
-        public var epochs: Int
-        /// Rows of a step, over all shards; default 128.
-        public var batch: Int
-        /// Adam's rate at a round's first step; default 0.001.
-        public var learningRate: Double
-        /// Share of the rate that is left at a round's last step; default 0.05.
-        public var finalRate: Double
-        /// Share of a round's steps, its last, whose weights are averaged; default 0.5.
-        public var averageTail: Double
-        /// T: how much the version before counts, from the second round on; default 0.001. The first round's variances have no prior and are no posterior:
-        /// T = 1 would hold them as if each had been seen n times.
-        public var temperature: Double
-        /// P, precision of ordinary weights around the last version's; default 1,000.
-        public var precision: Double
-        /// Draws with which rows are scored before they are learned; default 8.
-        public var scoreDraws: Int
-
-        /// - Throws: `invalidInput` for unknown keys, values out of range, or layers that the model does not have.
-        public init(_ value: JSONValue, schema: Schema) throws(AccrueError) {
-            let settings = try SettingsReader(value, known: Self.keys, while: "reading the settings of \(VarianceNetwork.name)")
-            model = try ModelDeclaration(settings)
-            likelihood = try Likelihood(settings, schema: schema)
-            noise = try settings.choice("noise", default: .variance)
-            rate = try settings.number("rate", default: 0.5, in: 0...0.95)
-            if settings.has("rate"), noise != .dropout { throw settings.refuse("rate", "belongs to noise dropout, not to \(noise.rawValue)") }
-            epochs = try settings.whole("epochs", default: 5, in: 1...100_000)
-            batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
-            learningRate = try settings.number("learningRate", default: 0.001, in: 1e-9...10)
-            finalRate = try settings.number("finalRate", default: 0.05, in: 0...1)
-            averageTail = try settings.number("averageTail", default: 0.5, in: 0...1)
-            temperature = try settings.number("temperature", default: 0.001, in: 0...1e6)
-            precision = try settings.number("precision", default: 1_000, in: 0...1e9)
-            scoreDraws = try settings.whole("scoreDraws", default: 8, in: 1...Limits.queryDrawsMax)
-            let network = try model.network(inputShape: Design.inputShape(schema), outputs: likelihood.outputs), known = network.affineLayers.map(\.name)
-            layers = try settings.words("layers", known: known)
-            if layers.isEmpty { throw settings.refuse("layers", "is empty; nothing would be random", hint: "name some of \(known.joined(separator: ", "))") }
-            if let last = known.last, layers.contains(last) {
-                throw settings.refuse(
-                    "layers", "has the last layer, \(last); of zero-mean weights there, or of dropped outputs, every class would have the same expected logit",
-                    hint: "name some of \(known.dropLast().joined(separator: ", "))")
-            }
-        }
-    }
 
     public struct State: StoredValue {
         /// Ordinary weights; those of variance layers have none but their biases.
@@ -189,14 +123,14 @@ public struct VarianceNetwork: LearningMethod {
     public func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
         let plan = try plan(round)
         let loop = TrainingLoop(plan: plan, learningRate: settings.learningRate, finalRate: settings.finalRate, averageTail: settings.averageTail)
-        let share = round.isFirst ? 0 : settings.temperature / Double(round.roundRows)
-        let (training, report) = try work.training.fitted(loop, pull: try pull(work, share: share), rows: try design.rows(shard), round: round, key: key) {
+        let share = settings.temperature / Double(round.roundRows)
+        let (training, report) = try work.training.fitted(loop, pull: round.isFirst ? nil : try pull(work, share: share), rows: try design.rows(shard), round: round, key: key) {
             (weights, batch, stepKey) throws(AccrueError) in
             try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
                 let variances = try self.variances(of: weights)
                 let outputs = try outputs(batch.inputs, PlainPass(weights), weights, variances, key: stepKey, isShared: false).outputs
                 let loss = try settings.likelihood.loss(outputs, batch.targets, weights: weights)
-                guard share > 0, let divergence = try divergence(variances, from: work.prior.variances) else { return loss }
+                guard share > 0, let divergence = try divergence(variances, from: round.isFirst ? nil : work.prior.variances) else { return loss }
                 return try loss + (try divergence * share)
             }
         }
@@ -240,13 +174,10 @@ public struct VarianceNetwork: LearningMethod {
 
     public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> BatchFlow? {
         guard !network.batchNorms.isEmpty else { return nil }
-        let rows = try design.rows(shard), weights = work.training.result, variances = try variances(of: weights)
-        let size = min(settings.batch, round.roundRows / round.shards)
+        let weights = work.training.result, variances = try variances(of: weights)
         var flow = BatchFlow()
-        for start in stride(from: 0, through: rows.count - size, by: size) {
-            if round.shouldStop() { throw AccrueError(.unavailable, while: "recomputing batch statistics", "the work was stopped") }
-            let pass = try outputs(try rows.inputs(start..<start + size), BatchFlowPass(weights), weights, variances, key: key.folding(start), isShared: false).pass
-            flow.add(pass.flows)
+        try flow.add(try design.rows(shard), batch: settings.batch, round: round) { (inputs, start) throws(AccrueError) in
+            try outputs(inputs, BatchFlowPass(weights), weights, variances, key: key.folding(start), isShared: false).pass.flows
         }
         return flow
     }
@@ -264,11 +195,17 @@ public struct VarianceNetwork: LearningMethod {
 
     public func load(_ state: State) throws(AccrueError) -> any LoadedState {
         try check(state)
-        let posterior = try posterior(state)
+        let query = VarianceLayerQuery(
+            schema: schema, design: design, network: network, likelihood: settings.likelihood, state: state, layers: varianceLayers
+        ) { (variances, key) throws(AccrueError) in try member(State(weights: state.weights, variances: variances, statistics: state.statistics), key) }
+        let means = NamedTensors(
+            try state.weights.tensors.map { ($0.name, $0.tensor) }
+                + state.variances.tensors.map { (name, variance) throws(AccrueError) in (name, try variance.zerosLike()) })
+        let expected = NetworkPosterior(
+            schema: schema, design: design, network: network, likelihood: settings.likelihood, description: .null,
+            members: [NetworkMember(means, statistics: try network.statistics(state.statistics))])
         return LoadedVarianceNetwork(
-            schema: schema, design: design, network: network, likelihood: settings.likelihood, state: state, layers: varianceLayers,
-            description: try description(state), posterior: posterior,
-            draw: { (variances, key) throws(AccrueError) in try member(State(weights: state.weights, variances: variances, statistics: state.statistics), key) })
+            posterior: try posterior(state, description: try description(state), verbs: query.verbs), expected: expected, layers: varianceLayers.map(\.name))
     }
 
     // MARK: mathematics
@@ -296,11 +233,18 @@ public struct VarianceNetwork: LearningMethod {
         }
     }
 
-    /// Σ ½ (r − 1 − log r); nil without variance layers.
-    private func divergence(_ variances: NamedTensors, from prior: NamedTensors) throws(AccrueError) -> Tensor? {
+    /// Σ ½ (r − 1 − log r) from the version before, or from the prior where there is none; nil without variance layers or prior.
+    private func divergence(_ variances: NamedTensors, from before: NamedTensors?) throws(AccrueError) -> Tensor? {
         var total: Tensor?
         for (name, variance) in variances.tensors {
-            let part = try KullbackLeibler.zeroMean(variance, from: try prior.tensor(name)).sum()
+            let part: Tensor
+            if let before {
+                part = try KullbackLeibler.zeroMean(variance, from: try before.tensor(name)).sum()
+            } else if let prior = settings.prior {
+                part = try prior.divergence(variance).sum()
+            } else {
+                return nil
+            }
             total = try total.map { (sum) throws(AccrueError) in try sum + part } ?? part
         }
         return total
@@ -339,8 +283,10 @@ public struct VarianceNetwork: LearningMethod {
         }
     }
 
-    private func posterior(_ state: State) throws(AccrueError) -> NetworkPosterior {
-        NetworkPosterior(schema: schema, design: design, network: network, likelihood: settings.likelihood, description: .null) {
+    private func posterior(
+        _ state: State, description: JSONValue = .null, verbs: [String: NetworkPosterior.Verb] = [:]
+    ) throws(AccrueError) -> NetworkPosterior {
+        NetworkPosterior(schema: schema, design: design, network: network, likelihood: settings.likelihood, description: description, verbs: verbs) {
             (key) throws(AccrueError) in try member(state, key)
         }
     }

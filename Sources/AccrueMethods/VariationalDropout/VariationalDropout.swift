@@ -9,6 +9,7 @@ import Foundation
 /// Maximises the evidence bound: mean −log p + (1/n) Σ (β penalty + ½ λ(μ² + σ²) − ημ). The prior is never carried from one part of the data to the next, or it
 /// would count what it was fitted to twice; what earlier parts said is: as quadratic sites (λ, η) of the likelihood, weight by weight, under which the
 /// prior is fitted anew for the whole. After a round λ += curvature of the round's loss (at least 0), η += (that curvature) μ − gradient by μ.
+/// With `reservoir` some of the rows so far are learned again beside a round's own, and the sites count less by as much (see `Replay`).
 /// Biases are Gaussians with the prior N(0, 1), so that parts add up for them too; published recipes have them as plain numbers.
 ///
 /// Sources: Kharitonov, Molchanov & Vetrov, "Variational Dropout via Empirical Bayes" (2018, arXiv 1811.00596): the penalty ½ log(1 + μ²/σ²); Molchanov,
@@ -29,6 +30,8 @@ public struct VariationalDropout: LearningMethod {
         var sites: QuadraticSites<NamedTensors>
         /// Rows that the sites are of; 0 before the first round.
         var rows: Int
+        /// Some of those rows, learned again with the next.
+        var reservoir: Reservoir
     }
 
     /// A round in progress.
@@ -41,6 +44,9 @@ public struct VariationalDropout: LearningMethod {
         /// Of the rounds before.
         var sites: QuadraticSites<NamedTensors>
         var rows: Int
+        var reservoir: Reservoir
+        /// This round's rows for it, so far.
+        var offered: Reservoir
     }
 
     /// Where a shard's training came to.
@@ -49,6 +55,8 @@ public struct VariationalDropout: LearningMethod {
         var first: FactorisedGaussian<NamedTensors>
         var second: FactorisedGaussian<NamedTensors>
         var steps: Int
+        /// Rows of the shard for the reservoir; in a round's first sweep alone.
+        var offered: Reservoir
     }
 
     /// The sites of a shard's rows.
@@ -85,7 +93,8 @@ public struct VariationalDropout: LearningMethod {
             func tree(_ prefix: String) throws(AccrueError) -> NamedTensors { try WeightsFromOutside.weights(imported, prefix: prefix, like: state.mean) }
             return State(
                 mean: try tree("mean."), logScale: try tree("logScale."),
-                sites: QuadraticSites(precision: try tree("sitePrecision."), precisionMean: try tree("sitePrecisionMean.")), rows: try StoredTrees.whole("rows", imported))
+                sites: QuadraticSites(precision: try tree("sitePrecision."), precisionMean: try tree("sitePrecisionMean.")), rows: try StoredTrees.whole("rows", imported),
+                reservoir: try Reservoir(imported, capacity: settings.reservoirRows).merged(with: []))
         }
         let means = try WeightsFromOutside.means(imported)
         return try self.state(mean: try WeightsFromOutside.network(means, like: state.mean, likelihood: settings.likelihood))
@@ -98,18 +107,17 @@ public struct VariationalDropout: LearningMethod {
             mean: try WeightsFromOutside.appended(state.mean, zeros), logScale: try WeightsFromOutside.appended(state.logScale, fresh.logScale),
             sites: QuadraticSites(
                 precision: try WeightsFromOutside.appended(state.sites.precision, zeros),
-                precisionMean: try WeightsFromOutside.appended(state.sites.precisionMean, zeros)), rows: state.rows)
+                precisionMean: try WeightsFromOutside.appended(state.sites.precisionMean, zeros)), rows: state.rows, reservoir: state.reservoir)
     }
 
     public func begin(_ state: State, round: Round, key: RandomKey) throws(AccrueError) -> Work {
         _ = try plan(round)
         let current = FactorisedGaussian(mean: state.mean, logScale: state.logScale), zeros = try current.zeros()
         var sites = state.sites
-        if settings.keep < 1 {
-            sites.precision = try sites.precision.map { (precision) throws(AccrueError) in try precision * settings.keep }
-            sites.precisionMean = try sites.precisionMean.map { (precisionMean) throws(AccrueError) in try precisionMean * settings.keep }
-        }
-        return Work(current: current, first: zeros, second: zeros, steps: 0, sites: sites, rows: state.rows)
+        if settings.keep < 1 { sites = try sites.scaled(by: settings.keep) }
+        return Work(
+            current: current, first: zeros, second: zeros, steps: 0, sites: sites, rows: state.rows, reservoir: state.reservoir,
+            offered: Reservoir(capacity: settings.reservoirRows))
     }
 
     public func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
@@ -120,20 +128,29 @@ public struct VariationalDropout: LearningMethod {
             schedule: .held(settings.learningRate, to: settings.learningRate * settings.finalRate, start: step(settings.decayFrom), steps: plan.steps),
             averageFrom: plan.steps)
         let full = settings.warmUpRows == 0 ? 1 : min(1, Double(work.rows + round.roundRows) / Double(settings.warmUpRows))
+        let replay = try replay(work, round)
         // Sites hold a network in place from the start; without them the penalty would kill layers before they have learned anything.
         let optimiser = SparseAdam(
-            first: work.first, second: work.second, steps: work.steps, penalties: penalties, sites: work.rows > 0 ? work.sites : nil,
+            first: work.first, second: work.second, steps: work.steps, penalties: penalties, sites: work.rows > 0 ? try work.sites.scaled(by: replay?.priorShare ?? 1) : nil,
             share: 1 / Double(round.roundRows), weight: work.rows > 0 ? .constant(full) : .ramp(to: full, start: step(settings.warmUpFrom), end: step(settings.warmUpTo)),
             logScaleRange: Self.logScaleRange)
         let outcome = try loop.run(work.current, optimiser, rows: try design.rows(shard), round: round, key: key) {
             (current, batch, stepKey) throws(AccrueError) in
-            try network.noisyGradient(at: current, batch, likelihood: settings.likelihood, logScaleIn: Self.logScaleRange, key: stepKey)
+            let own = try network.noisyGradient(at: current, batch, likelihood: settings.likelihood, logScaleIn: Self.logScaleRange, key: stepKey)
+            guard let replay else { return own }
+            let again = try network.noisyGradient(
+                at: current, try replay.batch(beside: batch, key: stepKey), likelihood: settings.likelihood, logScaleIn: Self.logScaleRange, key: stepKey.folding("again"))
+            return (try own.value + (try again.value * replay.weight), try own.gradient.zip(again.gradient) { (a, b) throws(AccrueError) in try a + (try b[0] * replay.weight) })
         }
         var fitted = outcome.weights
         fitted.logScale = try fitted.logScale.map { (scale) throws(AccrueError) in try scale.clamped(Self.logScaleRange) }
         var report = outcome.report
         report.figures["kept"] = Double(try sparsity(mean: fitted.mean, logScale: fitted.logScale).kept)
-        return (Delta(current: fitted, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps), report)
+        var offered = Reservoir(capacity: settings.reservoirRows)
+        if round.sweep == 0, settings.reservoirRows > 0 { offered = try Reservoir(of: shard, capacity: settings.reservoirRows, key: key.folding("reservoir")) }
+        return (
+            Delta(current: fitted, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps, offered: offered), report
+        )
     }
 
     public func merge(_ deltas: [Weighted<Delta>], into work: Work, round: Round, key: RandomKey) throws(AccrueError) -> Work {
@@ -152,19 +169,27 @@ public struct VariationalDropout: LearningMethod {
         result.first = FactorisedGaussian(mean: try mean(\.first.mean), logScale: try mean(\.first.logScale))
         result.second = FactorisedGaussian(mean: try mean(\.second.mean), logScale: try mean(\.second.logScale))
         result.steps = deltas.first?.value.steps ?? work.steps
+        result.offered = work.offered.merged(with: deltas.map(\.value.offered))
         return result
     }
 
     public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Sites? {
-        Sites(sites: try sites(at: work.current, of: try design.rows(shard), round: round, key: key))
+        let own = try sites(at: work.current, of: try design.rows(shard), round: round, key: key)
+        guard let replay = try replay(work, round), let kept = try sites(at: work.current, of: replay, round: round, key: key.folding("kept")) else { return Sites(sites: own) }
+        return Sites(
+            sites: QuadraticSites(
+                precision: try [own.precision, kept.precision].weightedSum([1, 1]), precisionMean: try [own.precisionMean, kept.precisionMean].weightedSum([1, 1])))
     }
 
     public func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? { try posterior(state).score(rows, draws: nil, key: key) }
 
     public func finish(_ work: Work, round: Round, moments: [Sites], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
-        let parts = [work.sites] + moments.map(\.sites), ones = parts.map { _ in 1.0 }
+        // Kept rows have spoken for their share of the past.
+        let parts = [try work.sites.scaled(by: try replay(work, round)?.priorShare ?? 1)] + moments.map(\.sites), ones = parts.map { _ in 1.0 }
         let sites = QuadraticSites(precision: try parts.map(\.precision).weightedSum(ones), precisionMean: try parts.map(\.precisionMean).weightedSum(ones))
-        var state = State(mean: work.current.mean, logScale: work.current.logScale, sites: sites, rows: work.rows + round.roundRows)
+        var state = State(
+            mean: work.current.mean, logScale: work.current.logScale, sites: sites, rows: work.rows + round.roundRows,
+            reservoir: work.reservoir.merged(with: [work.offered]))
         if settings.closedForm { try solve(&state) }
         return state
     }
@@ -187,6 +212,10 @@ public struct VariationalDropout: LearningMethod {
 
     private func plan(_ round: Round) throws(AccrueError) -> TrainingPlan { try TrainingPlan(epochs: settings.epochs, batch: settings.batch, round: round) }
 
+    private func replay(_ work: Work, _ round: Round) throws(AccrueError) -> Replay? {
+        try Replay(work.reservoir, share: settings.reservoirShare, schema: schema, design: design, round: round)
+    }
+
     private func initialMean(key: RandomKey) throws(AccrueError) -> NamedTensors {
         try network.initialWeights(with: settings.likelihood, key: key)
     }
@@ -196,7 +225,7 @@ public struct VariationalDropout: LearningMethod {
         let zeros = try mean.zeros(), start = Foundation.log(settings.initialScale)
         return State(
             mean: mean, logScale: try mean.map { (tensor) throws(AccrueError) in try .full(tensor.shape, start) },
-            sites: QuadraticSites(precision: zeros, precisionMean: zeros), rows: 0)
+            sites: QuadraticSites(precision: zeros, precisionMean: zeros), rows: 0, reservoir: Reservoir(capacity: settings.reservoirRows))
     }
 
     private var penalties: [String: WeightPenalty] {

@@ -42,6 +42,7 @@ extension VariationalDropout {
             report.summary.merging([
                 "method": .string(Self.name), "model": .string(settings.model.kind.rawValue), "penalty": .string(settings.kind.rawValue),
                 "group": .string(settings.group.rawValue), "parameters": .integer(state.mean.elementCount), "rowsLearned": .integer(state.rows),
+                "reservoirRows": .integer(state.reservoir.count),
                 "penaltyNats": .object(nats),
             ]) { $1 })
     }

@@ -60,4 +60,32 @@ struct KillTests {
         #expect(try await Self.exported(rows, daemon) == expected, "seed \(seed): other bytes than those of the quiet run")
         #expect(try await daemon.stop() == 0)
     }
+
+    /// Waits until a worker fits for that version or a later one.
+    /// - Returns: the worker's place.
+    private static func fitting(_ daemon: Daemon, version: Int) async throws -> Int {
+        while true {
+            let workers = try await daemon.json("status").first?["workers"]?.array ?? []
+            for worker in workers {
+                guard let lease = worker["lease"], lease["phase"] == "fit", (lease["version"]?.int ?? 0) >= version, let name = worker["name"]?.string else { continue }
+                return try #require(Int(name.dropFirst("worker-".count)))
+            }
+        }
+    }
+
+    @Test("whatever the method, a worker and then the daemon killed in the middle of a fit: the bytes of a quiet run", arguments: SpiralRows.Learner.others)
+    func methods(learner: SpiralRows.Learner) async throws {
+        let rows = try SpiralRows(learner)
+        let daemon = try await Daemon(workers: 2)
+        try await daemon.accrue("pipeline", "apply", rows.pipeline)
+        let push = try rows.pushing(daemon)
+        kill(daemon.ready.workers[try await Self.fitting(daemon, version: 1)], SIGKILL)
+        _ = try await Self.fitting(daemon, version: 2)
+        try await daemon.kill()
+        try await daemon.restart()
+        #expect(try await push.status() == 0, "\(daemon.log)")
+        #expect(daemon.log.contains("ended by signal 9"))
+        #expect(try await Self.exported(rows, daemon) == Self.quiet(rows))
+        #expect(try await daemon.stop() == 0)
+    }
 }

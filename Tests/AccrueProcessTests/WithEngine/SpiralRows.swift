@@ -3,12 +3,31 @@ import Foundation
 
 /// Two spirals that a small network learns in ten rounds, each long enough to be killed in; with the pipeline that streams them.
 final class SpiralRows {
+    /// What learns them: a method and its settings, as YAML.
+    struct Learner: CustomStringConvertible {
+        var method: String
+        var settings: [String]
+        /// Rows of the spirals that are learned; the rest is not streamed.
+        var rows = SpiralRows.rows
+        var description: String { method }
+
+        static let incremental = Learner(method: "IncrementalBayes", settings: ["model: {kind: mlp, hidden: [64, 64]}", "epochs: 60", "batch: 16"])
+        /// With parts of a state of every kind: sites, moments of batches, variances.
+        static let others = [
+            Learner(method: "VariationalDropout", settings: ["model: {kind: mlp, hidden: [64, 64]}", "epochs: 20", "batch: 20", "penalty: hierarchical"], rows: 300),
+            Learner(method: "StochasticBatchNorm", settings: ["model: {kind: mlp, hidden: [64, 64], batchNorm: true}", "epochs: 20", "batch: 20", "dropout: 0.1"], rows: 300),
+            Learner(method: "VarianceNetwork", settings: ["model: {kind: mlp, hidden: [64, 64], batchNorm: true}", "layers: [dense2]", "epochs: 20", "batch: 20"], rows: 300),
+        ]
+    }
+
     static let rows = 1_000
     static let rowsPerChunk = 50
 
     let folder: URL
+    private let learner: Learner
 
-    init() throws {
+    init(_ learner: Learner = .incremental) throws {
+        self.learner = learner
         folder = FileManager.default.temporaryDirectory.appendingPathComponent("accrue-s-\(UUID().uuidString.prefix(8))")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         var inputs: [Float] = [], targets: [UInt8] = []
@@ -23,20 +42,19 @@ final class SpiralRows {
         try Data(
             """
             name: spirals
-            method: IncrementalBayes
+            method: \(learner.method)
             seed: 11
             schema:
               - {name: inputs, role: input, dtype: F32, shape: [2]}
               - {name: targets, role: target, dtype: U8, shape: [], classes: [left, right]}
             settings:
-              model: {kind: mlp, hidden: [64, 64]}
-              epochs: 60
-              batch: 16
+              \(learner.settings.joined(separator: "\n  "))
             round: {chunks: 2}
             shards: 2
             sweeps: 2
             source:
               tensors: {inputs: inputs.safetensors, targets: targets.safetensors}
+              rows: \(learner.rows)
               rowsPerChunk: \(Self.rowsPerChunk)
             """.utf8
         ).write(to: folder.appendingPathComponent("spirals.yaml"))
@@ -49,7 +67,7 @@ final class SpiralRows {
 
     func pushing(_ daemon: Daemon) throws -> RunningProgram {
         try daemon.follow(
-            "push", "spirals", "--tensor", "inputs=\(path("inputs.safetensors"))", "--tensor", "targets=\(path("targets.safetensors"))", "--rows-per-chunk",
-            "\(Self.rowsPerChunk)", "--wait")
+            "push", "spirals", "--tensor", "inputs=\(path("inputs.safetensors"))", "--tensor", "targets=\(path("targets.safetensors"))", "--rows",
+            "\(learner.rows)", "--rows-per-chunk", "\(Self.rowsPerChunk)", "--wait")
     }
 }

@@ -4,28 +4,28 @@ import AccrueTensor
 
 /// Kept rows that are learned again beside a round's own.
 ///
-/// The past's N rows speak through the prior, a Gaussian around the last mean, and through m kept rows, whose log likelihood times N/m estimates all
-/// theirs without a bias. Each has a share of the say, and the first prior, which is no row's, all of its own:
+/// The past's N rows speak through a Gaussian (the last posterior as prior, or sites of the likelihood), and through m kept rows, whose log likelihood times N/m
+/// estimates all theirs without a bias. Each has a share of the say, and the first prior, which is no row's, all of its own: where the Gaussian is the last
+/// posterior,
 ///
 ///     mean loss + s·(N/n)·mean loss of kept rows + (T/2n) Σ ((1 − s) P (w − m)² + s P₀ w²)
 ///
-/// and likewise of the next precision: s·(N/m) times the Fisher information of kept rows, at the new mean, stands for as much of the old one. No row of the
-/// past counts twice.
-/// That the two are mixed so is this project's design.
+/// and where it is sites, beside which the prior stands anyway, (1 − s) times those. Likewise of what the next Gaussian says: s·(N/m) times what kept rows say at
+/// the new weights stands for as much of the old one. No row of the past counts twice. That the two are mixed so is this project's design.
 struct Replay: Sendable {
     let rows: DesignRows
     /// s · N.
     private let standsFor: Double
     /// s · N/n: what the mean loss of kept rows counts.
     let weight: Double
-    /// 1 − s.
+    /// 1 − s: what the Gaussian's part counts.
     let priorShare: Double
 
     /// Nil when there is nothing to learn again.
-    init?(_ reservoir: Reservoir, model: IncrementalModel, round: Round) throws(AccrueError) {
-        let share = model.settings.reservoirShare
-        guard share > 0, let kept = try reservoir.rows(model.schema) else { return nil }
-        rows = try model.design.rows([kept])
+    /// - Parameter share: s.
+    init?(_ reservoir: Reservoir, share: Double, schema: Schema, design: Design, round: Round) throws(AccrueError) {
+        guard share > 0, let kept = try reservoir.rows(schema) else { return nil }
+        rows = try design.rows([kept])
         standsFor = share * Double(round.rowsBefore)
         weight = standsFor / Double(round.roundRows)
         priorShare = 1 - share
