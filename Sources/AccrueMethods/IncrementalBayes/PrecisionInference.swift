@@ -13,7 +13,7 @@ struct PrecisionState: StoredValue {
     var coupling: NamedTensors
     var memory: StreamMemory
 
-    static let precisionRange = 1e-8...1e8
+    static let precisionRange = 1e-8...1e12
 }
 
 /// Kinds of inference whose versions are `PrecisionState`s: how these begin, come from outside, are scored and answer. One kind's posterior is a prior for
