@@ -13,7 +13,34 @@ import AccrueTensor
 /// and where it is sites, beside which the prior stands anyway, (1 − s) times those. Likewise of what the next Gaussian says: s·(N/m) times what kept rows say at
 /// the new weights stands for as much of the old one. No row of the past counts twice. That the two are mixed so is this project's design.
 struct Replay: Sendable {
+    /// The section `reservoir` of a method's settings.
+    struct Settings: Sendable {
+        /// Rows of all so far that are kept to be learned again with every part, drawn uniformly; default 0.
+        var rows: Int
+        /// s: share of the past's say that the kept rows have; the Gaussian has the rest. Default 0.5.
+        var share: Double
+        /// Kept rows that a step learns again for each of its own; more of them make a less noisy gradient, and a step longer. Default 0.5.
+        var perRow: Double
+
+        /// - Throws: `invalidInput` for unknown keys and values out of range.
+        init(_ settings: SettingsReader) throws(AccrueError) {
+            let section = try settings.section("reservoir", known: ["rows", "share", "perRow"])
+            rows = try section.whole("rows", default: 0, in: 0...10_000_000)
+            share = try section.number("share", default: 0.5, in: 0...1)
+            perRow = try section.number("perRow", default: 0.5, in: 0.01...100)
+        }
+
+        /// Without rows.
+        var empty: Reservoir { Reservoir(capacity: rows) }
+
+        /// The sample of a shard's rows in a round's first sweep, which sees them all; empty in later ones.
+        func offered(_ shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Reservoir {
+            round.sweep == 0 && rows > 0 ? try Reservoir(of: shard, capacity: rows, key: key.folding("reservoir")) : empty
+        }
+    }
+
     let rows: DesignRows
+    private let perRow: Double
     /// s · N.
     private let standsFor: Double
     /// s · N/n: what the mean loss of kept rows counts.
@@ -22,10 +49,11 @@ struct Replay: Sendable {
     let priorShare: Double
 
     /// Nil when there is nothing to learn again.
-    /// - Parameter share: s.
-    init?(_ reservoir: Reservoir, share: Double, schema: Schema, design: Design, round: Round) throws(AccrueError) {
+    init?(_ reservoir: Reservoir, _ settings: Settings, schema: Schema, design: Design, round: Round) throws(AccrueError) {
+        let share = settings.share
         guard share > 0, let kept = try reservoir.rows(schema) else { return nil }
         rows = try design.rows([kept])
+        perRow = settings.perRow
         standsFor = share * Double(round.rowsBefore)
         weight = standsFor / Double(round.roundRows)
         priorShare = 1 - share
@@ -44,9 +72,9 @@ struct Replay: Sendable {
         return numbers.isEmpty ? nil : (numbers, standsFor / Double(chosen))
     }
 
-    /// Kept rows for one step, half as many as it has of its own, drawn with replacement.
+    /// Kept rows for one step, drawn with replacement.
     func batch(beside own: Batch, key: RandomKey) throws(AccrueError) -> Batch {
-        let wanted = max(1, own.inputs.rowCount / 2)
+        let wanted = max(1, Int(Double(own.inputs.rowCount) * perRow))
         return try rows.batch(try key.folding("replay").uniform([wanted], dtype: .f64).doubles().map { min(rows.count - 1, Int($0 * Double(rows.count))) })
     }
 }

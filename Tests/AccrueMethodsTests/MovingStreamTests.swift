@@ -151,6 +151,7 @@ struct MovingStreamTests {
         for (settings, word) in [
             (["inference": "variational", "reservoir": ["rows": 5]], "reservoir"), (["inference": "variational", "drawScale": "fitted"], "drawScale"),
             (["keepOnDrift": 2], "keepOnDrift"), (["reservoir": ["share": 1.5]], "share"), (["driftThreshold": 0], "driftThreshold"),
+            (["reservoir": ["perRow": 0]], "perRow"), (["reservoir": ["row": 5]], "row"),
             (["inference": "variational", "labelShift": true], "labelShift"), (["likelihood": ["kind": "bernoulli"], "labelShift": true], "needs classes"),
         ] as [([String: JSONValue], String)] {
             #expect { try learn([], settings.merging(["model": ["kind": "linear"]]) { $1 }) } throws: { "\($0)".contains(word) }

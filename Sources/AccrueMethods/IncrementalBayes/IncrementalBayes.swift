@@ -95,10 +95,8 @@ public enum IncrementalBayes {
         public var keepOnDrift: Double
         /// z-score, in standard errors, from which a round counts as drift; default 4.
         public var driftThreshold: Double
-        /// Rows of all so far that are kept to be learned again with every part, drawn uniformly; default 0.
-        public var reservoirRows: Int
-        /// Share of the past's say that the kept rows have; the prior has the rest. Default 0.5.
-        public var reservoirShare: Double
+        /// Rows that are kept to be learned again.
+        var reservoir: Replay.Settings
         /// Whether classes come in proportions that differ from part to part (see `LabelShift`); default false.
         public var labelShift: Bool
         /// The longest step of a weight in naturalGradient, at a round's first step; it falls as the rate does. Default 0.001.
@@ -148,9 +146,7 @@ public enum IncrementalBayes {
             damping = try settings.number("damping", default: 1, in: 0.01...1)
             keepOnDrift = try settings.number("keepOnDrift", default: keep, in: 1e-6...1)
             driftThreshold = try settings.number("driftThreshold", default: 4, in: 0.5...1_000)
-            let reservoir = try settings.section("reservoir", known: ["rows", "share"])
-            reservoirRows = try reservoir.whole("rows", default: 0, in: 0...10_000_000)
-            reservoirShare = try reservoir.number("share", default: 0.5, in: 0...1)
+            reservoir = try Replay.Settings(settings)
             labelShift = try settings.flag("labelShift", default: false)
             if labelShift, case .softmax = likelihood {} else if labelShift {
                 throw settings.refuse("labelShift", "is true, which needs classes", hint: "leave it out, or use likelihood softmax")

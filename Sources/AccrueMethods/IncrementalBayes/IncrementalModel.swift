@@ -29,7 +29,7 @@ struct IncrementalModel: Sendable {
 
     /// Kept rows that a round learns again; nil when there are none.
     func replay(_ reservoir: Reservoir, _ round: Round) throws(AccrueError) -> Replay? {
-        try Replay(reservoir, share: settings.reservoirShare, schema: schema, design: design, round: round)
+        try Replay(reservoir, settings.reservoir, schema: schema, design: design, round: round)
     }
 
     /// −log p of a batch at plain weights, mean over its rows, nats.

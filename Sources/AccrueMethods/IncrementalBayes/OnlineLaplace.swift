@@ -58,7 +58,7 @@ struct OnlineLaplace: PrecisionInference {
         // Version 0 holds random weights to start from; the prior itself is centred at zero.
         return Work(
             mean: round.isFirst ? zeros : state.mean, precision: state.precision, coupling: state.coupling, training: try AdamTraining(from: state.mean),
-            memory: state.memory, offered: Reservoir(capacity: settings.reservoirRows))
+            memory: state.memory, offered: settings.reservoir.empty)
     }
 
     func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
@@ -83,8 +83,7 @@ struct OnlineLaplace: PrecisionInference {
             }
             return (value, round.isFirst ? slope : try adding(work.coupling, from: coupledAround, at: weights, strength: coupledStrength, to: slope))
         }
-        let offered = round.sweep == 0 && settings.reservoirRows > 0
-            ? try Reservoir(of: shard, capacity: settings.reservoirRows, key: key.folding("reservoir")) : Reservoir(capacity: settings.reservoirRows)
+        let offered = try settings.reservoir.offered(shard, round: round, key: key)
         let back = try shift?.negated()
         return (Delta(training: try fitted.changed { (weights) throws(AccrueError) in try moved(weights, by: back) }, offered: offered), report)
     }

@@ -18,7 +18,7 @@ struct StreamMemory: Sendable {
         drift = DriftStatistic()
         drifted = false
         drawScale = settings.drawScale ?? 1
-        reservoir = Reservoir(capacity: settings.reservoirRows)
+        reservoir = settings.reservoir.empty
         labelCounts = []
     }
 

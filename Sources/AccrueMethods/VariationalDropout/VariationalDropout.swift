@@ -94,7 +94,7 @@ public struct VariationalDropout: LearningMethod {
             return State(
                 mean: try tree("mean."), logScale: try tree("logScale."),
                 sites: QuadraticSites(precision: try tree("sitePrecision."), precisionMean: try tree("sitePrecisionMean.")), rows: try StoredTrees.whole("rows", imported),
-                reservoir: try Reservoir(imported, capacity: settings.reservoirRows).merged(with: []))
+                reservoir: try Reservoir(imported, capacity: settings.reservoir.rows).merged(with: []))
         }
         let means = try WeightsFromOutside.means(imported)
         return try self.state(mean: try WeightsFromOutside.network(means, like: state.mean, likelihood: settings.likelihood))
@@ -117,7 +117,7 @@ public struct VariationalDropout: LearningMethod {
         if settings.keep < 1 { sites = try sites.scaled(by: settings.keep) }
         return Work(
             current: current, first: zeros, second: zeros, steps: 0, sites: sites, rows: state.rows, reservoir: state.reservoir,
-            offered: Reservoir(capacity: settings.reservoirRows))
+            offered: settings.reservoir.empty)
     }
 
     public func fit(_ work: Work, to shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> (delta: Delta, report: FitReport) {
@@ -146,8 +146,7 @@ public struct VariationalDropout: LearningMethod {
         fitted.logScale = try fitted.logScale.map { (scale) throws(AccrueError) in try scale.clamped(Self.logScaleRange) }
         var report = outcome.report
         report.figures["kept"] = Double(try sparsity(mean: fitted.mean, logScale: fitted.logScale).kept)
-        var offered = Reservoir(capacity: settings.reservoirRows)
-        if round.sweep == 0, settings.reservoirRows > 0 { offered = try Reservoir(of: shard, capacity: settings.reservoirRows, key: key.folding("reservoir")) }
+        let offered = try settings.reservoir.offered(shard, round: round, key: key)
         return (
             Delta(current: fitted, first: outcome.optimiser.first, second: outcome.optimiser.second, steps: outcome.optimiser.steps, offered: offered), report
         )
@@ -213,7 +212,7 @@ public struct VariationalDropout: LearningMethod {
     private func plan(_ round: Round) throws(AccrueError) -> TrainingPlan { try TrainingPlan(epochs: settings.epochs, batch: settings.batch, round: round) }
 
     private func replay(_ work: Work, _ round: Round) throws(AccrueError) -> Replay? {
-        try Replay(work.reservoir, share: settings.reservoirShare, schema: schema, design: design, round: round)
+        try Replay(work.reservoir, settings.reservoir, schema: schema, design: design, round: round)
     }
 
     private func initialMean(key: RandomKey) throws(AccrueError) -> NamedTensors {
@@ -225,7 +224,7 @@ public struct VariationalDropout: LearningMethod {
         let zeros = try mean.zeros(), start = Foundation.log(settings.initialScale)
         return State(
             mean: mean, logScale: try mean.map { (tensor) throws(AccrueError) in try .full(tensor.shape, start) },
-            sites: QuadraticSites(precision: zeros, precisionMean: zeros), rows: 0, reservoir: Reservoir(capacity: settings.reservoirRows))
+            sites: QuadraticSites(precision: zeros, precisionMean: zeros), rows: 0, reservoir: settings.reservoir.empty)
     }
 
     private var penalties: [String: WeightPenalty] {

@@ -67,10 +67,8 @@ extension VariationalDropout {
         public var curvatureRows: Int
         /// κ: share of what rounds before said of the weights that is kept, a round; default 1, no forgetting.
         public var keep: Double
-        /// Rows of all so far that are kept to be learned again with every part, drawn uniformly; default 0. What sites do not say, how weights go together, they do.
-        public var reservoirRows: Int
-        /// Share of the past's say that the kept rows have; the sites have the rest. Default 0.5.
-        public var reservoirShare: Double
+        /// Rows that are kept to be learned again.
+        var reservoir: Replay.Settings
         /// Whether a version's weights are the best ones for all that was said of each weight by itself: exact for orthogonal inputs, for any shards. Default: whether
         /// the model is linear, its noise Gaussian and no prior shared.
         public var closedForm: Bool
@@ -100,15 +98,13 @@ extension VariationalDropout {
             curvatureRows = try settings.whole("curvatureRows", default: 1_000, in: 1...10_000_000)
             if settings.has("curvatureRows"), curvature == .noisy { throw settings.refuse("curvatureRows", "belongs to curvature gaussNewton, not to noisy", hint: "leave it out") }
             keep = try settings.number("keep", default: 1, in: 1e-6...1)
-            let reservoir = try settings.section("reservoir", known: ["rows", "share"])
-            reservoirRows = try reservoir.whole("rows", default: 0, in: 0...10_000_000)
-            reservoirShare = try reservoir.number("share", default: 0.5, in: 0...1)
+            reservoir = try Replay.Settings(settings)
             var isGaussian = false
             if case .gaussian = likelihood { isGaussian = true }
             let canSolve = model.kind == .linear && isGaussian && group == .weight
             closedForm = try settings.flag("closedForm", default: canSolve)
-            if closedForm, reservoirRows > 0 {
-                throw reservoir.refuse("rows", "is \(reservoirRows); with closedForm a version's weights follow from sites alone", hint: "leave reservoir out, or set closedForm: false")
+            if closedForm, reservoir.rows > 0 {
+                throw settings.refuse("reservoir.rows", "is \(reservoir.rows); with closedForm a version's weights follow from sites alone", hint: "leave reservoir out, or set closedForm: false")
             }
             if closedForm, !canSolve {
                 throw settings.refuse("closedForm", "is true, which needs model linear, likelihood gaussian and group weight", hint: "leave it out")
