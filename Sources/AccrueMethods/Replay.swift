@@ -30,6 +30,9 @@ struct Replay: Sendable {
             perRow = try section.number("perRow", default: 0.5, in: 0.01...100)
         }
 
+        /// 1 − s: the share of the past's say that its Gaussian has beside kept rows; all of it where there are none.
+        func gaussianShare(beside kept: Reservoir) -> Double { kept.count > 0 ? 1 - share : 1 }
+
         /// Without rows.
         var empty: Reservoir { Reservoir(capacity: rows) }
 
@@ -56,7 +59,7 @@ struct Replay: Sendable {
         perRow = settings.perRow
         standsFor = share * Double(round.rowsBefore)
         weight = standsFor / Double(round.roundRows)
-        priorShare = 1 - share
+        priorShare = settings.gaussianShare(beside: reservoir)
     }
 
     /// Shares of the classes among the kept rows.

@@ -46,6 +46,15 @@ extension [Weighted<NamedTensors>] {
     }
 }
 
+extension QuadraticSites<NamedTensors> {
+    /// What several sets of rows say together: λ and η are those of each, added in order in Float64.
+    /// - Throws: as `weightedSum`.
+    public static func sum(_ parts: [QuadraticSites]) throws(AccrueError) -> QuadraticSites {
+        let ones = parts.map { _ in 1.0 }
+        return QuadraticSites(precision: try parts.map(\.precision).weightedSum(ones), precisionMean: try parts.map(\.precisionMean).weightedSum(ones))
+    }
+}
+
 extension [NamedTensors] {
     /// Σ weight · tree, tensor by tensor, summed in order in Float64.
     /// - Throws: `invalidInput` for no trees, or trees of different structure.

@@ -41,9 +41,12 @@ public struct Network: Equatable, Sendable {
     }
 
     /// Statistics of batch norms before any data: NAME.mean is 0, NAME.variance is 1.
-    public func initialStatistics() throws(AccrueError) -> NamedTensors {
+    public func initialStatistics() throws(AccrueError) -> NamedTensors { try Self.initialStatistics(of: batchNorms) }
+
+    /// The same of these batch norms.
+    public static func initialStatistics(of norms: [Layer.BatchNorm]) throws(AccrueError) -> NamedTensors {
         var list: [(String, Tensor)] = []
-        for layer in batchNorms {
+        for layer in norms {
             list.append(("\(layer.name).mean", try .zeros([layer.features])))
             list.append(("\(layer.name).variance", try .ones([layer.features])))
         }

@@ -19,15 +19,9 @@ public struct ResidualUnits: Equatable, Sendable {
 
     /// First weights: convolutions N(0, 2/(9·channels)), norms 1 and 0, but the last norm's scale, `lastScale`.
     public func initialWeights(lastScale: Double, key: RandomKey) throws(AccrueError) -> [(String, Tensor)] {
-        let width = count * channels, spread = (2 / Double(9 * channels)).squareRoot()
-        var list: [(String, Tensor)] = []
-        for (index, scale) in [(1, 1), (2, lastScale)] {
-            let convolution = "\(name).conv\(index).weight", norm = "\(name).norm\(index)"
-            list.append((convolution, try key.folding(convolution).normal([width, channels, 3, 3]) * spread))
-            list.append(("\(norm).scale", try .full([width], scale)))
-            list.append(("\(norm).shift", try .zeros([width])))
-        }
-        return list
+        let width = count * channels
+        return try firstLayer(name, 1, inputs: channels, outputs: width, scale: 1, key: key)
+            + firstLayer(name, 2, inputs: channels, outputs: width, scale: lastScale, key: key)
     }
 
     /// Names of the statistics of a step.
@@ -73,14 +67,7 @@ public struct DownsamplingBlock: Equatable, Sendable {
     }
 
     public func initialWeights(key: RandomKey) throws(AccrueError) -> [(String, Tensor)] {
-        var list: [(String, Tensor)] = []
-        for (index, from) in [(1, inputs), (2, outputs)] {
-            let convolution = "\(name).conv\(index).weight", norm = "\(name).norm\(index)"
-            list.append((convolution, try key.folding(convolution).normal([outputs, from, 3, 3]) * (2 / Double(9 * from)).squareRoot()))
-            list.append(("\(norm).scale", try .ones([outputs])))
-            list.append(("\(norm).shift", try .zeros([outputs])))
-        }
-        return list
+        try firstLayer(name, 1, inputs: inputs, outputs: outputs, scale: 1, key: key) + firstLayer(name, 2, inputs: outputs, outputs: outputs, scale: 1, key: key)
     }
 
     public func callAsFunction(_ x: Tensor, _ weights: NamedTensors, _ norms: inout ResidualNorms) throws(AccrueError) -> Tensor {
@@ -100,4 +87,13 @@ public struct DownsamplingBlock: Equatable, Sendable {
 
     /// Multiply-adds on one picture with this many positions behind the block.
     public func multiplyAdds(positions: Int) -> Int { 9 * (inputs + outputs) * outputs * positions }
+}
+
+/// First weights of NAME.convINDEX, N(0, 2/(9·inputs)), and of the norm behind it: a scale and no shift.
+private func firstLayer(_ name: String, _ index: Int, inputs: Int, outputs: Int, scale: Double, key: RandomKey) throws(AccrueError) -> [(String, Tensor)] {
+    let convolution = "\(name).conv\(index).weight", norm = "\(name).norm\(index)"
+    return [
+        (convolution, try key.folding(convolution).normal([outputs, inputs, 3, 3]) * (2 / Double(9 * inputs)).squareRoot()),
+        ("\(norm).scale", try .full([outputs], scale)), ("\(norm).shift", try .zeros([outputs])),
+    ]
 }

@@ -38,6 +38,9 @@ public struct TrainingPlan: Equatable, Sendable {
 
     public var steps: Int { epochs * stepsPerEpoch }
 
+    /// The first of the last steps of a round, a share of all; there is at least one.
+    public func tailStart(_ share: Double) -> Int { min(steps - 1, Int((Double(steps) * (1 - share)).rounded())) }
+
     /// The epochs of a sweep.
     public func epochs(of sweep: Int) -> Range<Int> { epochs * sweep / sweeps..<epochs * (sweep + 1) / sweeps }
 
@@ -75,7 +78,7 @@ public struct TrainingLoop: Sendable {
     public init(plan: TrainingPlan, learningRate: Double, finalRate: Double, averageTail: Double) {
         self.init(
             plan: plan, schedule: .linear(from: learningRate, to: learningRate * finalRate, steps: plan.steps),
-            averageFrom: min(plan.steps - 1, Int((Double(plan.steps) * (1 - averageTail)).rounded())))
+            averageFrom: plan.tailStart(averageTail))
     }
 
     /// What a sweep on one shard came to.

@@ -79,7 +79,7 @@ public struct DynamicRouting: LearningMethod {
     public var phases: MethodPhases { MethodPhases(scores: true, statistics: true) }
 
     public func initialState(key: RandomKey) throws(AccrueError) -> State {
-        let statistics = try initialStatistics()
+        let statistics = try Network.initialStatistics(of: network.norms)
         return State(
             weights: try network.initialWeights(key: key), hard: statistics, soft: network.isFixed ? NamedTensors() : statistics, usage: RouteUsage(network), steps: 0)
     }
@@ -216,7 +216,7 @@ public struct DynamicRouting: LearningMethod {
         let rise = Schedule.linear(from: settings.learningRate / Double(rising + 1), to: settings.learningRate, steps: rising + 1)
         return TrainingLoop(
             plan: plan, schedule: .sequence(rise, until: Double(rising), then: falling),
-            averageFrom: min(plan.steps - 1, Int((Double(plan.steps) * (1 - settings.averageTail)).rounded())))
+            averageFrom: plan.tailStart(settings.averageTail))
     }
 
     /// What the gradient gets of each weight: nothing for norms and biases.
@@ -244,14 +244,8 @@ public struct DynamicRouting: LearningMethod {
     private var softest: RouteRule { settings.routes == .topK ? .topK(settings.topK) : .soft }
     private var servedTemperature: Double { settings.temperature.to }
 
-    private func initialStatistics() throws(AccrueError) -> NamedTensors {
-        var list: [(String, Tensor)] = []
-        for norm in network.norms { list += [("\(norm.name).mean", try .zeros([norm.features])), ("\(norm.name).variance", try .ones([norm.features]))] }
-        return NamedTensors(list)
-    }
-
     private func check(_ state: State, as code: AccrueError.Code) throws(AccrueError) {
-        let operation = "loading a posterior", statistics = try initialStatistics()
+        let operation = "loading a posterior", statistics = try Network.initialStatistics(of: network.norms)
         do throws(AccrueError) {
             try state.weights.check(against: try network.initialWeights(key: RandomKey(seed: 0)), while: operation)
             try state.hard.check(against: statistics, while: operation)

@@ -68,7 +68,7 @@ struct OnlineLaplace: PrecisionInference {
         let (precision, centre) = try pull(work, share: replay?.priorShare ?? 1)
         let strength = settings.temperature / Double(round.roundRows)
         let rows = try model.design.rows(shard)
-        let shift = try model.labelShift(try labelCounts(rows, beside: replay))
+        let shift = try model.labelShift(try labelCounts(try labelCounts(rows), of: rows, beside: replay))
         func moved(_ tree: NamedTensors, by shift: NamedTensors?) throws(AccrueError) -> NamedTensors { try shift.map(tree.adding) ?? tree }
         let start = try work.training.changed { (weights) throws(AccrueError) in try moved(weights, by: shift) }
         let pull = try (centre: moved(centre, by: shift), strength: precision.map { (precision) throws(AccrueError) in try precision * strength })
@@ -98,21 +98,20 @@ struct OnlineLaplace: PrecisionInference {
     func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Fisher? {
         let rows = try model.design.rows(shard)
         let replay = try model.replay(work.memory.reservoir, round)
-        let found = work.training.result
-        let weights = try model.labelShift(try labelCounts(rows, beside: replay)).map { (shift) throws(AccrueError) in try found.adding(shift) } ?? found
+        let found = work.training.result, own = settings.labelShift ? try labelCounts(rows) : []
+        let weights = try model.labelShift(try labelCounts(own, of: rows, beside: replay)).map { (shift) throws(AccrueError) in try found.adding(shift) } ?? found
         var information = try fisher(at: weights, on: rows, round: round, key: key)
         if let replay, let kept = replay.informationRows(model.settings.fisherRows, of: round) {
             information = try family.sum(information, try fisher(at: weights, on: replay.rows, numbers: kept.numbers, scale: kept.scale, round: round, key: key.folding("kept")))
         }
-        return Fisher(
-            sums: information.diagonal, coupling: information.coupling, labelCounts: settings.labelShift ? try labelCounts(rows) : [])
+        return Fisher(sums: information.diagonal, coupling: information.coupling, labelCounts: own)
     }
 
     func finish(_ work: Work, round: Round, moments: [Fisher], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
         var (memory, keep) = work.memory.next(work.offered, scores: scores, round: round, settings: settings)
         for part in moments { memory.count(part.labelCounts) }
         // Kept rows have spoken for their share of the past.
-        let share = keep * (try model.replay(work.memory.reservoir, round)?.priorShare ?? 1)
+        let share = keep * settings.reservoir.gaussianShare(beside: work.memory.reservoir)
         var precision = try work.precision.mixed(with: try model.priorPrecision(), keep: share)
         // A likelihood's noise is what the model leaves unexplained, and earlier ones left more: what they said of it counts for one round.
         let noise = try model.likelihood.ownWeights()
@@ -132,10 +131,14 @@ struct OnlineLaplace: PrecisionInference {
             memory: memory)
     }
 
-    /// How many rows of each class the loss of a shard is of; kept rows count as much as they do in it.
-    private func labelCounts(_ rows: DesignRows, beside replay: Replay? = nil) throws(AccrueError) -> [Double] {
+    /// How many rows of a shard are of each class.
+    private func labelCounts(_ rows: DesignRows) throws(AccrueError) -> [Double] {
         guard let targets = rows.targets else { throw AccrueError(.invalidInput, while: "counting classes", "the rows have no targets") }
-        let own = try LabelShift.counts(targets, classes: model.likelihood.outputs)
+        return try LabelShift.counts(targets, classes: model.likelihood.outputs)
+    }
+
+    /// How many rows of each class the loss of a shard is of: its own, and kept rows as much as they count in it.
+    private func labelCounts(_ own: [Double], of rows: DesignRows, beside replay: Replay?) throws(AccrueError) -> [Double] {
         guard let replay else { return own }
         return zip(own, try replay.shares(model.likelihood.outputs)).map { $0 + $1 * replay.weight * Double(rows.count) }
     }

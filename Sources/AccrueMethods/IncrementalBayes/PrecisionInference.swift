@@ -124,9 +124,7 @@ extension PrecisionInference {
         if settings.family != .diagonal { more["family"] = .string(settings.family.rawValue) }
         if settings.predictive != .draws { more["predictive"] = .string(settings.predictive.rawValue) }
         if settings.family == .lowRank { more["rank"] = .integer(settings.rank) }
-        let counts = state.memory.labelCounts
-        let seen = counts + [Double](repeating: 0, count: max(0, model.likelihood.outputs - counts.count))
-        let mean = try model.labelShift(seen).map { (shift) throws(AccrueError) in try state.mean.adding(shift) } ?? state.mean
+        let mean = try model.labelShift(state.memory.labelCounts(of: model.likelihood.outputs)).map { (shift) throws(AccrueError) in try state.mean.adding(shift) } ?? state.mean
         return try model.posterior(
             mean: mean, deviation: try state.precision.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }, scale: scale,
             offsets: offsets, linearised: settings.predictive == .linearised, inference: Self.inference.rawValue, more: more)

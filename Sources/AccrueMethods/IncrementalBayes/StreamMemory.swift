@@ -24,9 +24,11 @@ struct StreamMemory: Sendable {
 
     /// Adds a shard's rows of each class.
     mutating func count(_ more: [Double]) {
-        if more.count > labelCounts.count { labelCounts += [Double](repeating: 0, count: more.count - labelCounts.count) }
-        for (index, rows) in more.enumerated() { labelCounts[index] += rows }
+        if !more.isEmpty { labelCounts = zip(labelCounts(of: more.count), more).map { $0 + $1 } }
     }
+
+    /// Rows of so many classes, of which the last may be new.
+    func labelCounts(of classes: Int) -> [Double] { labelCounts + [Double](repeating: 0, count: max(0, classes - labelCounts.count)) }
 
     /// Scales tried around the version's own when rows are scored, rows of a chunk and draws for it.
     static let scaleFactors = [0.7, 1, 1.4]

@@ -175,17 +175,15 @@ public struct VariationalDropout: LearningMethod {
     public func statistics(of work: Work, on shard: [Rows], round: Round, key: RandomKey) throws(AccrueError) -> Sites? {
         let own = try sites(at: work.current, of: try design.rows(shard), round: round, key: key)
         guard let replay = try replay(work, round), let kept = try sites(at: work.current, of: replay, round: round, key: key.folding("kept")) else { return Sites(sites: own) }
-        return Sites(
-            sites: QuadraticSites(
-                precision: try [own.precision, kept.precision].weightedSum([1, 1]), precisionMean: try [own.precisionMean, kept.precisionMean].weightedSum([1, 1])))
+        return Sites(sites: try .sum([own, kept]))
     }
 
     public func score(_ state: State, on rows: Rows, key: RandomKey) throws(AccrueError) -> Score? { try posterior(state).score(rows, draws: nil, key: key) }
 
     public func finish(_ work: Work, round: Round, moments: [Sites], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
         // Kept rows have spoken for their share of the past.
-        let parts = [try work.sites.scaled(by: try replay(work, round)?.priorShare ?? 1)] + moments.map(\.sites), ones = parts.map { _ in 1.0 }
-        let sites = QuadraticSites(precision: try parts.map(\.precision).weightedSum(ones), precisionMean: try parts.map(\.precisionMean).weightedSum(ones))
+        let past = try work.sites.scaled(by: settings.reservoir.gaussianShare(beside: work.reservoir))
+        let sites = try QuadraticSites.sum([past] + moments.map(\.sites))
         var state = State(
             mean: work.current.mean, logScale: work.current.logScale, sites: sites, rows: work.rows + round.roundRows,
             reservoir: work.reservoir.merged(with: [work.offered]))
