@@ -172,7 +172,7 @@ import Testing
     @Test("gradients through all steps, with frozen noise, agree with finite differences in Float64", arguments: ["soft", "gumbel", "topK", "gru"])
     func finiteDifferences(_ kind: String) throws {
         let network = try Self.network(units: [3, 2], steps: [2, 2], more: kind == "gru" ? ["controller": "gru", "shared": false] : ["skip": .bool(kind == "gumbel")])
-        let weights = try Self.weights(network), x = try Self.inputs(network, rows: 3), penalties = RoutePenalties(balance: 0.3, entropy: 0.2, cost: 0.1)
+        let weights = try Self.weights(network), x = try Self.inputs(network, rows: 3), penalties = RoutePenalties(balance: 0.3, balanced: .step, entropy: 0.2, cost: 0.1)
         let rule: RouteRule = kind == "gumbel" ? .gumbel(Self.key.folding("noise")) : kind == "topK" ? .topK(2) : .soft
         func loss(_ w: NamedTensors) throws(AccrueError) -> Tensor {
             let (logits, shares) = try Self.trained(network, x, w, rule, temperature: 1.3)

@@ -130,10 +130,10 @@ extension DynamicRouting {
             temperature = Temperature(
                 from: try heat.number("from", default: 5, in: 1e-3...1e3), to: try heat.number("to", default: 0.5, in: 1e-3...1e3),
                 warmUp: try heat.number("warmUp", default: 0.1, in: 0...1), hard: try heat.number("hard", default: 0.1, in: 0...1))
-            let terms = try settings.section("penalties", known: ["balance", "entropy", "cost"])
+            let terms = try settings.section("penalties", known: ["balance", "balanced", "entropy", "cost"])
             penalties = RoutePenalties(
-                balance: try terms.number("balance", default: 0.01, in: 0...1e3), entropy: try terms.number("entropy", default: 0, in: -1e3...1e3),
-                cost: try terms.number("cost", default: 0, in: 0...1e3))
+                balance: try terms.number("balance", default: 0.01, in: 0...1e3), balanced: try terms.choice("balanced", default: .stage),
+                entropy: try terms.number("entropy", default: 0, in: -1e3...1e3), cost: try terms.number("cost", default: 0, in: 0...1e3))
             evaluation = try settings.choice("evaluation", default: routes == .topK ? .soft : .hard)
             epochs = try settings.whole("epochs", default: 15, in: 1...100_000)
             batch = try settings.whole("batch", default: 128, in: 2...1_000_000)

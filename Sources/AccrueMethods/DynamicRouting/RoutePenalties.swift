@@ -4,9 +4,15 @@ import AccrueTensor
 /// What is added to the loss for how routes are used: weights of balance, entropy and cost.
 ///
 /// Balance: Σ over stages of M Σ p̄² − 1 with p̄ the mean shares over rows and steps, the squared coefficient of variation: 0 when all are used alike, M − 1
-/// when one is. Entropy: the mean over rows and steps of −Σ r log r. Cost: the mean share of steps that do not skip. Whether ReSet has such terms is not known.
+/// when one is. Over steps as well it is 0 when all pictures take one unit at a step and another at the next; by steps (the mean of each step's own) it is not. Entropy: the mean over rows and steps of −Σ r log r. Cost: the mean share of steps that do not skip. Whether ReSet has such terms is not known.
 struct RoutePenalties: Equatable, Sendable {
+    /// Whose usage is to be even.
+    enum Balance: String, CaseIterable, Sendable {
+        case stage
+        case step
+    }
     var balance: Double
+    var balanced: Balance
     var entropy: Double
     var cost: Double
 
@@ -17,13 +23,19 @@ struct RoutePenalties: Equatable, Sendable {
             let weighted = try term * weight
             if let before = sum { sum = try before + weighted } else { sum = weighted }
         }
-        for stage in shares where !stage.isEmpty && balance != 0 { try add(try Self.balance(stage), balance) }
+        for stage in shares where balance != 0 {
+            switch balanced {
+            case .stage where !stage.isEmpty: try add(try Self.balance(stage), balance)
+            case .stage: break
+            case .step: for step in stage { try add(try Self.balance([step]), balance / Double(stage.count)) }
+            }
+        }
         if entropy != 0 { try add(try Self.entropy(shares), entropy) }
         if cost != 0, skip { try add(try Self.cost(shares), cost) }
         return sum
     }
 
-    /// Of one stage.
+    /// Of the steps of one stage, or of one of them.
     static func balance(_ stage: [Tensor]) throws(AccrueError) -> Tensor {
         let usage = try Tensor.concatenated(stage).mean(0)
         return try (try usage.squared().sum() * Double(usage.elementCount)) - 1
