@@ -36,7 +36,8 @@ let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 var targets: [Target] = [
     .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-    layer("AccrueCore", [crypto]),
+    .target(name: "CSHA256"),
+    layer("AccrueCore", ["CSHA256", crypto]),
     layer("AccrueStore", ["AccrueCore", grdb]),
     layer("AccrueWire", ["AccrueCore", "CZeroMQ"]),
     layer("AccrueClient", ["AccrueCore", "AccrueWire", "CZlib"]),

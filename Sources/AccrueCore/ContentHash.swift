@@ -13,9 +13,12 @@ public struct ContentHash: Hashable, Codable, Sendable, Comparable, CustomString
     }
 
     public init(_ digest: SHA256.Digest) {
-        self = digest.withUnsafeBytes { bytes in
-            ContentHash { UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: 8 * $0, as: UInt64.self)) }
-        }
+        self = digest.withUnsafeBytes { ContentHash(digest: $0) }
+    }
+
+    /// - Parameter digest: 32 bytes.
+    init(digest: UnsafeRawBufferPointer) {
+        self.init { UInt64(bigEndian: digest.loadUnaligned(fromByteOffset: 8 * $0, as: UInt64.self)) }
     }
 
     /// Nil unless `hex` is 64 lower-case hexadecimal digits.

@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 
 /// Rows that fit a schema: its tensors, checked, all with the same first dimension.
@@ -77,17 +76,6 @@ public struct Rows: Equatable, Sendable {
         var tensors: [String: TensorBytes] = [:]
         for name in first.tensors.keys { tensors[name] = TensorBytes.joined(parts.compactMap { $0.tensors[name] }) }
         return Rows(unchecked: tensors, schema: first.schema, count: parts.reduce(0) { $0 + $1.count })
-    }
-
-    /// The identity of this content: SHA-256 over each tensor in schema order: name, dtype, shape, data.
-    public var identity: ContentHash {
-        var hash = SHA256()
-        for spec in schema.tensors {
-            guard let tensor = tensors[spec.name] else { continue }
-            hash.update(data: Data("\(spec.name)\u{0}\(tensor.dtype.rawValue)\u{0}\(tensor.shape.map(String.init).joined(separator: ","))\u{0}".utf8))
-            hash.update(data: tensor.data)
-        }
-        return ContentHash(hash.finalize())
     }
 
     private static func badRow(_ tensor: TensorBytes, _ spec: TensorSchema) -> Int? {

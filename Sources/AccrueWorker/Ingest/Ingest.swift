@@ -14,6 +14,8 @@ final class Ingest: Sendable {
     static let fetchesMax = 1_024
     /// Checking as many bytes takes less time than waking a thread.
     private static let smallBytesMax = 32 << 10
+    /// Large pushes that are checked together: others wait for all of them.
+    private static let largeTogetherMax = 8
 
     /// A request that was not answered yet; the same sent again meanwhile is not done twice.
     struct Request: Hashable, Sendable {
@@ -31,12 +33,15 @@ final class Ingest: Sendable {
     let replication: Replication
     private let damaged: @Sendable (SpoolKey, AccrueError) -> Void
     private let send: @Sendable (Message, Peer) -> Void
-    /// Two, for checking a large push takes as long as writing it.
-    private let checking = WorkThreads("ingest", count: 2)
+    /// Checking large pushes one by one takes as long as writing them.
+    private let checking = WorkThreads("ingest", count: Rows.hashesTogether ? 1 : 2)
     private let reading = WorkThreads("fetch")
     private let admission = Admission(countMax: requestsMax, bytesMax: bytesMax)
     /// Apart from the pushes: two workers full of pushes that wait for each other's replicas would wait for ever.
     private let replicaAdmission = Admission(countMax: requestsMax, bytesMax: bytesMax)
+    /// What is to be checked, on the disk's thread and on its own.
+    private let small = Mutex<[Arrived]>([])
+    private let large = Mutex<[Arrived]>([])
     /// Bytes of each request.
     private let underWay = Mutex<[Request: Int]>([:])
     private let pieces = Mutex(PieceAssembly(bytesMax: Limits.chunkBytesMax, openBytesMax: 2 * Limits.chunkBytesMax, patienceMs: 15_000))
@@ -72,8 +77,13 @@ final class Ingest: Sendable {
             if underWay.withLock({ $0[request] != nil }) { return .taken }
             guard admission(of: request).enter(bytes: bytes) else { return .busy }
             underWay.withLock { $0[request] = bytes }
-            let check: @Sendable () -> Void = { [weak self] in self?.push(message, request, isCurrent: false) }
-            if bytes > Self.smallBytesMax || !spool.prepare(check) { checking.submit(check) }
+            let arrived = Arrived(message: message, request: request)
+            if bytes > Self.smallBytesMax {
+                check(arrived)
+            } else {
+                small.withLock { $0.append(arrived) }
+                if !spool.prepare({ [weak self] in self?.checkSmall() }) { checking.submit { [weak self] in self?.checkSmall() } }
+            }
             return .taken
         case .fetch:
             guard reading.waiting < Self.fetchesMax else { return .busy }
@@ -104,10 +114,54 @@ final class Ingest: Sendable {
     func refuse(_ request: Request, _ error: AccrueError) { answer(request, .refuse(request.id, error)) }
 }
 
-// Pushes.
+// Pushes. Those that wait together are checked together, because several contents are hashed in the time of one.
 extension Ingest {
-    /// - Parameter isCurrent: the pipelines were asked for after this push came.
-    private func push(_ message: Message, _ request: Request, isCurrent: Bool) {
+    private struct Arrived: Sendable {
+        var message: Message
+        var request: Request
+        /// The pipelines were asked for after this push came.
+        var isCurrent = false
+    }
+
+    /// A push whose rows fit.
+    private struct Read {
+        var push: Push
+        var bytes: Data
+        var rows: Rows
+        var pipeline: PipelineRecord
+        var request: Request
+    }
+
+    private func check(_ arrived: Arrived) {
+        large.withLock { $0.append(arrived) }
+        checking.submit { [weak self] in self?.checkLarge() }
+    }
+
+    private func checkSmall() {
+        check(small.withLock { small in
+            defer { small = [] }
+            return small
+        })
+    }
+
+    private func checkLarge() {
+        check(large.withLock { large in
+            defer { large.removeFirst(min(Self.largeTogetherMax, large.count)) }
+            return Array(large.prefix(Self.largeTogetherMax))
+        })
+    }
+
+    private func check(_ arrived: [Arrived]) {
+        let read = arrived.compactMap(read)
+        for (push, identity) in zip(read, Rows.identities(of: read.map(\.rows))) {
+            let chunk = LogEntry.Chunk(identity: identity, key: push.push.key, rows: push.rows.count, bytes: push.bytes.count)
+            store(CheckedPush(chunk: chunk, bytes: push.bytes, hash: push.push.hash, pipeline: push.pipeline, request: push.request))
+        }
+    }
+
+    /// Nil when the push is answered, or will come again with the pipelines of now.
+    private func read(_ arrived: Arrived) -> Read? {
+        let message = arrived.message, request = arrived.request
         do throws(AccrueError) {
             let push = try message.read(Push.self)
             let operation = "taking a chunk of pipeline '\(push.pipeline)'"
@@ -116,31 +170,36 @@ extension Ingest {
                     .limitExceeded, while: operation, "the key has \(key.utf8.count) bytes; 1 to \(Limits.keyBytesMax) are allowed", hint: "choose a shorter key, or none")
             }
             guard let pipeline = pipelines[push.pipeline], !request.isReplica || push.incarnation == pipeline.incarnation else {
-                guard !isCurrent else {
+                guard !arrived.isCurrent else {
                     throw AccrueError(.notFound, while: operation, "there is no such pipeline", hint: "see 'accrue pipeline list', or apply it first")
                 }
-                return pipelines.refresh { [weak self] error in
+                pipelines.refresh { [weak self] error in
                     guard let self else { return }
                     if let error { return refuse(request, error) }
-                    checking.submit { [weak self] in self?.push(message, request, isCurrent: true) }
+                    check(Arrived(message: message, request: request, isCurrent: true))
                 }
+                return nil
             }
-            guard let bytes = try whole(push, message, request) else { return }
+            guard let bytes = try whole(push, message, request) else { return nil }
             do {
-                let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: operation)
-                store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash, pipeline: pipeline, request: request))
+                return Read(
+                    push: push, bytes: bytes, rows: try Self.rows(in: bytes, schema: pipeline.declaration.schema, while: operation), pipeline: pipeline, request: request)
             } catch {
                 // A pipeline with classes appended, or deleted and made anew, has another schema than the one known here.
                 // What enters the log with a new class comes after the entry that appends it: no worker knows the class before that is committed.
-                guard !isCurrent else { throw error }
+                guard !arrived.isCurrent else { throw error }
                 pipelines.refresh { [weak self] failure in
                     guard let self else { return }
                     guard failure == nil, let now = pipelines[push.pipeline], now.incarnation != pipeline.incarnation || now.declaration.schema != pipeline.declaration.schema
                     else { return refuse(request, error) }
                     checking.submit { [weak self] in self?.again(bytes, push, now, request) }
                 }
+                return nil
             }
-        } catch { refuse(request, error) }
+        } catch {
+            refuse(request, error)
+            return nil
+        }
     }
 
     private func again(_ bytes: Data, _ push: Push, _ pipeline: PipelineRecord, _ request: Request) {
@@ -180,12 +239,16 @@ extension Ingest {
     }
 
     static func check(_ bytes: Data, key: String?, schema: Schema, while operation: String) throws(AccrueError) -> LogEntry.Chunk {
+        let rows = try rows(in: bytes, schema: schema, while: operation)
+        return LogEntry.Chunk(identity: rows.identity, key: key, rows: rows.count, bytes: bytes.count)
+    }
+
+    private static func rows(in bytes: Data, schema: Schema, while operation: String) throws(AccrueError) -> Rows {
         let tensors: [String: TensorBytes]
         do { tensors = try Safetensors.decode(bytes).tensors } catch {
             throw AccrueError(error.code, while: operation, error.problem, hint: error.hint)
         }
-        let rows = try Rows(tensors, schema: schema, while: operation)
-        return LogEntry.Chunk(identity: rows.identity, key: key, rows: rows.count, bytes: bytes.count)
+        return try Rows(tensors, schema: schema, while: operation)
     }
 }
 
