@@ -47,13 +47,27 @@ public struct ContentHash: Hashable, Codable, Sendable, Comparable, CustomString
     /// 64 lower-case hexadecimal digits.
     public var hex: String {
         String(unsafeUninitializedCapacity: 64) { digits in
-            for (word, value) in [first, second, third, fourth].enumerated() {
-                for place in 0..<16 {
-                    let digit = UInt8(truncatingIfNeeded: value >> (60 - 4 * place)) & 15
-                    digits[16 * word + place] = digit < 10 ? 48 + digit : 87 + digit
-                }
-            }
+            writeDigits(to: digits)
             return 64
+        }
+    }
+
+    /// The same digits as ASCII.
+    func appendDigits(to bytes: inout [UInt8]) {
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 64) { digits in
+            writeDigits(to: digits)
+            bytes.append(contentsOf: digits)
+        }
+    }
+
+    private func writeDigits(to digits: UnsafeMutableBufferPointer<UInt8>) {
+        var place = 0
+        for value in [first, second, third, fourth] {
+            for shift in stride(from: 60, through: 0, by: -4) {
+                let digit = UInt8(truncatingIfNeeded: value >> UInt64(shift)) & 15
+                digits[place] = digit < 10 ? 48 + digit : 87 + digit
+                place += 1
+            }
         }
     }
 

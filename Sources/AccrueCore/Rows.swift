@@ -82,11 +82,19 @@ public struct Rows: Equatable, Sendable {
         guard tensor.dtype.isFloatingPoint else { return nil }
         let perRow = max(1, spec.rowElementCount)
         let allowsNaN = spec.missing == .nan
-        func scan<Word: FixedWidthInteger & BitwiseCopyable>(_: Word.Type, exponent: Word, fraction: Word) -> Int? {
+        // Adding the exponent's lowest bit carries into the sign where all its bits are set; a block of numbers that are all finite takes no branch.
+        func scan<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(_: Word.Type, exponent: Word, fraction: Word) -> Int? {
             tensor.data.withUnsafeBytes { bytes in
-                for index in 0..<tensor.elementCount {
-                    let word = bytes.loadUnaligned(fromByteOffset: index * MemoryLayout<Word>.size, as: Word.self)
-                    if word & exponent == exponent, !(allowsNaN && word & fraction != 0) { return index / perRow }
+                func word(_ index: Int) -> Word { bytes.loadUnaligned(fromByteOffset: index * MemoryLayout<Word>.size, as: Word.self) }
+                let lowest = exponent & (0 &- exponent), sign = ~(Word.max >> 1)
+                for start in stride(from: 0, to: tensor.elementCount, by: 1_024) {
+                    let block = start..<min(start + 1_024, tensor.elementCount)
+                    var carried: Word = 0
+                    for index in block { carried |= (word(index) & exponent) &+ lowest }
+                    guard carried & sign != 0 else { continue }
+                    for index in block where word(index) & exponent == exponent {
+                        if !(allowsNaN && word(index) & fraction != 0) { return index / perRow }
+                    }
                 }
                 return nil
             }

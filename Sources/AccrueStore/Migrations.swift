@@ -1,7 +1,8 @@
 import GRDB
 
 /// The tables. Invariants live here, so that no code path can break them: the log and the versions only grow, positions and versions are never
-/// used twice, one key means one content. Which worker holds a chunk is only remembered so that a missing one can be named.
+/// used twice, one key means one content. Which worker holds a chunk is only remembered so that a missing one
+/// can be named: who brought it to the log, in its entry; others, in a table of their own.
 enum Migrations {
     static var all: DatabaseMigrator {
         var migrator = DatabaseMigrator()

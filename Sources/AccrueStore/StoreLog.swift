@@ -12,15 +12,23 @@ extension Store {
         try translating("appending \(announced.count) chunks to the log") {
             try self.database.write { db in
                 var next = try Self.lastPosition(db, incarnation) + 1
+                // The indices know what is there: one statement asks and answers.
+                let insert = try db.cachedStatement(
+                    sql: "INSERT INTO log (incarnation, position, kind, identity, key, payload) VALUES (?, ?, 'chunk', ?, ?, ?) ON CONFLICT DO NOTHING")
                 return try announced.map { announced in
                     let chunk = announced.chunk
-                    for worker in announced.workers {
-                        try db.cachedStatement(sql: "INSERT OR IGNORE INTO holder VALUES (?, ?, ?)").execute(arguments: [incarnation, chunk.identity.hex, worker])
+                    try insert.execute(arguments: [incarnation, next, chunk.identity.hex, chunk.key, Self.payload(announced)])
+                    if db.changesCount == 1 {
+                        defer { next += 1 }
+                        return .appended(position: next)
                     }
-                    if let earlier = try Self.earlier(db, chunk, incarnation) { return earlier }
-                    try Self.insert(db, .chunk(chunk), at: next, incarnation, retryOf: nil)
-                    defer { next += 1 }
-                    return .appended(position: next)
+                    let earlier = try Self.earlier(db, chunk, incarnation)
+                    if case .duplicate = earlier {
+                        for worker in announced.workers {
+                            try db.cachedStatement(sql: "INSERT OR IGNORE INTO holder VALUES (?, ?, ?)").execute(arguments: [incarnation, chunk.identity.hex, worker])
+                        }
+                    }
+                    return earlier
                 }
             }
         }
@@ -31,6 +39,15 @@ extension Store {
         try translating("reading where chunks are") {
             try self.database.read { db in
                 var holders: [ContentHash: Set<String>] = [:]
+                let appended = """
+                    SELECT identity, payload FROM log
+                    WHERE incarnation = ? AND kind = 'chunk' AND position > (SELECT coalesce(max(through), 0) FROM version WHERE incarnation = ?)
+                    """
+                for row in try Row.fetchAll(db, sql: appended, arguments: [incarnation, incarnation]) {
+                    let payload: String = row["payload"]
+                    guard let identity = ContentHash(hex: row["identity"]), let entry = try JSONValue(parsing: Data(payload.utf8))["chunk"]?["_0"] else { continue }
+                    if let workers = entry["holders"]?.array { holders[identity, default: []].formUnion(workers.compactMap(\.string)) }
+                }
                 for row in try Row.fetchAll(db, sql: "SELECT identity, worker FROM holder WHERE incarnation = ?", arguments: [incarnation]) {
                     guard let identity = ContentHash(hex: row["identity"]) else { continue }
                     holders[identity, default: []].insert(row["worker"])
@@ -103,7 +120,24 @@ extension Store {
         try Int.fetchOne(db.cachedStatement(sql: "SELECT max(position) FROM log WHERE incarnation = ?"), arguments: [incarnation]) ?? 0
     }
 
-    private static func earlier(_ db: Database, _ chunk: LogEntry.Chunk, _ incarnation: String) throws -> AppendResult? {
+    /// An entry of a chunk as it is kept, with the workers that hold it: they need no table, and no page of it, as long as no others do.
+    private static func payload(_ announced: AnnouncedChunk) -> String {
+        let chunk = announced.chunk
+        var text = JSONText()
+        text.beginObject()
+        text.beginObject("chunk")
+        text.beginObject("_0")
+        text.field("bytes", chunk.bytes)
+        if !announced.workers.isEmpty { text.field("holders", announced.workers) }
+        text.field("identity", chunk.identity)
+        if let key = chunk.key { text.field("key", key) }
+        text.field("rows", chunk.rows)
+        for _ in 0..<3 { text.endObject() }
+        return String(decoding: text.bytes, as: UTF8.self)
+    }
+
+    /// Where the log has a chunk that it does not take.
+    private static func earlier(_ db: Database, _ chunk: LogEntry.Chunk, _ incarnation: String) throws -> AppendResult {
         let row: Row? =
             if let key = chunk.key {
                 try Row.fetchOne(
@@ -115,7 +149,7 @@ extension Store {
                         sql: "SELECT position, identity FROM log WHERE incarnation = ? AND identity = ? AND kind = 'chunk' AND key IS NULL AND retried IS NULL"),
                     arguments: [incarnation, chunk.identity.hex])
             }
-        guard let row else { return nil }
+        guard let row else { throw AccrueError(.corrupt, while: "appending chunk \(chunk.identity.short)", "the log neither takes nor has it", hint: "restore the home directory from a backup") }
         guard row["identity"] == chunk.identity.hex else { return .conflict(position: row["position"]) }
         // A chunk that was set aside and retried stands where it was put last.
         var position: Int = row["position"]

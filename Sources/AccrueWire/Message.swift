@@ -5,25 +5,78 @@ public import Foundation
 public struct Message: Equatable, Sendable {
     public static let protocolVersion = "accrue/1"
 
+    /// A header is written and read at most once: one that writes itself stays text, but for its id, unless somebody asks for its fields.
+    private enum Header: Sendable {
+        case value(JSONValue)
+        case text([UInt8], id: String?)
+    }
+
     public var verb: String
-    public var header: JSONValue
     public var payload: [Data]
+    private var stored: Header
 
     public init(_ verb: String, _ header: JSONValue = .object([:]), payload: [Data] = []) {
         self.verb = verb
-        self.header = header
         self.payload = payload
+        stored = .value(header)
+    }
+
+    public var header: JSONValue {
+        get {
+            switch stored {
+            case .value(let value): value
+            // What wrote itself is well formed.
+            case .text(let text, let id): ((try? JSONValue(parsing: Data(text))) ?? .object([:])).adding(id: id)
+            }
+        }
+        set { stored = .value(newValue) }
+    }
+
+    public static func == (left: Message, right: Message) -> Bool {
+        left.verb == right.verb && left.payload == right.payload && left.header == right.header
     }
 
     /// A message with a Codable header, to which a request id is added.
     /// - Throws: `invalidInput` when the header cannot be written as JSON.
     public init(_ verb: String, id: String? = nil, encoding header: some Encodable, payload: [Data] = []) throws(AccrueError) {
-        self.init(verb, try JSONValue(encoding: header), payload: payload)
-        if let id { self.header.add(id: id) }
+        self.init(verb, try JSONValue(encoding: header).adding(id: id), payload: payload)
+    }
+
+    /// The same with a header that writes itself.
+    public init(_ verb: String, id: String? = nil, encoding header: some DirectlyCoded, payload: [Data] = []) throws(AccrueError) {
+        self.init(verb, payload: payload)
+        if let text = header.text { stored = .text(text, id: id) } else { stored = .value(try JSONValue(byCodable: header).adding(id: id)) }
     }
 
     /// The request's id, echoed in its answer.
-    public var id: String? { header["id"]?.string }
+    public var id: String? {
+        switch stored {
+        case .value(let value): value["id"]?.string
+        case .text(_, let id): id
+        }
+    }
+
+    /// Puts the field `id` into the header.
+    mutating func add(id: String) {
+        switch stored {
+        case .value(let value): stored = .value(value.adding(id: id))
+        case .text(let text, _): stored = .text(text, id: id)
+        }
+    }
+
+    private var headerBytes: Data {
+        switch stored {
+        case .value(let value): return value.canonicalBytes
+        case .text(let text, nil): return Data(text)
+        case .text(var text, let id?):
+            text.removeLast()
+            if text.count > 1 { text.append(UInt8(ascii: ",")) }
+            text.append(contentsOf: "\"id\":".utf8)
+            text.append(contentsOf: JSONValue.string(id).canonicalBytes)
+            text.append(UInt8(ascii: "}"))
+            return Data(text)
+        }
+    }
 
     /// The payload's frames, joined in order.
     public var joinedPayload: Data {
@@ -56,7 +109,7 @@ public struct Message: Equatable, Sendable {
     /// Frames, without the routing identity.
     /// - Throws: `limitExceeded` when a frame, the header or their number is too large to send.
     public func frames() throws(AccrueError) -> [Data] {
-        let text = header.canonicalBytes
+        let text = headerBytes
         try Self.check(header: text, parts: payload.count + 3, payload)
         return [Data(Self.protocolVersion.utf8), Data(verb.utf8), text] + payload
     }
@@ -91,15 +144,6 @@ public struct Message: Equatable, Sendable {
 }
 
 extension JSONValue {
-    /// Puts the field `id` into this object.
-    mutating func add(id: String) {
-        guard case .object(var fields) = self else { return }
-        // Nobody else may hold the fields, or they would be copied.
-        self = .null
-        fields["id"] = .string(id)
-        self = .object(fields)
-    }
-
     /// This object with the field `id`.
     func adding(id: String?) -> JSONValue {
         guard let id, case .object(var fields) = self else { return self }

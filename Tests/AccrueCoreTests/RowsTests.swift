@@ -67,4 +67,28 @@ struct RowsTests {
         #expect(try identity([1, 2, 3, 5], [0, 1]) != one)
         #expect(try identity([1, 2, 3, 4], [1, 1]) != one)
     }
+
+    @Test("identities made together are those made one by one, whatever the sizes", arguments: [2, 7, 8, 9, 16, 37])
+    func identities(count: Int) throws {
+        let contents = try (0..<count).map { index in
+            // Around the ends of the hash's blocks of 64 bytes, and far beyond.
+            let rows = 1 + (index * 7) % 60 + (index % 3 == 0 ? 4_000 : 0)
+            let values = (0..<2 * rows).map { Float($0 &* 31 &+ index) }
+            return try Rows(
+                ["inputs": TensorBytes(values, shape: [rows, 2]), "targets": TensorBytes([UInt8](repeating: 1, count: rows), shape: [rows])],
+                schema: Self.schema, while: "testing")
+        }
+        #expect(Rows.identities(of: contents) == contents.map(\.identity))
+        #expect(Rows.identities(of: []) == [])
+    }
+
+    @Test("the row of a number that is not finite is named, wherever it is", arguments: [0, 511, 512, 1_499])
+    func badRow(row: Int) {
+        for number in [Float.nan, .infinity, -.infinity] {
+            var values = [Float](repeating: -.greatestFiniteMagnitude, count: 3_000)
+            values[2 * row + 1] = number
+            let tensors = ["inputs": TensorBytes(values, shape: [1_500, 2]), "targets": TensorBytes([UInt8](repeating: 0, count: 1_500), shape: [1_500])]
+            #expect(Self.refusal(tensors)?.problem == "tensor 'inputs' has a value in row \(row) that is not finite")
+        }
+    }
 }

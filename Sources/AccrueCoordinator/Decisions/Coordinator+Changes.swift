@@ -58,14 +58,15 @@ extension Coordinator {
     }
 
     private mutating func announced(_ result: AnnounceReply.Result, number: Int, item: Int) {
-        announcements[number]?.parts[item] = result
+        announcements[number]?.set(result, at: item)
         answerAnnouncement(number)
     }
 
     private mutating func answerAnnouncement(_ number: Int) {
         guard let announcement = announcements[number], let results = announcement.whole else { return }
         announcements[number] = nil
-        reply(announcement.asker, AnnounceReply(results: results))
+        let asker = announcement.asker
+        do throws(AccrueError) { send(try .reply(asker.id, encoding: AnnounceReply(results: results)), to: asker.peer) } catch { refuse(asker, error) }
     }
 
     /// Queues a change that somebody asked for.

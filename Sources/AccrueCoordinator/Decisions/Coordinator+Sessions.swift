@@ -106,7 +106,7 @@ extension Coordinator {
     }
 
     mutating func verdict(_ verdict: InventoryVerdict, page: Int, item: Int) {
-        pages[page]?.parts[item] = verdict
+        pages[page]?.set(verdict, at: item)
         answerPage(page)
     }
 

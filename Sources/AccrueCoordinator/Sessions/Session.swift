@@ -33,11 +33,20 @@ struct Session: Sendable {
 /// An answer of one part an item asked about, some of which are not known yet.
 struct Gathering<Part: Sendable>: Sendable {
     var asker: Asker
-    var parts: [Part?]
+    private var parts: [Part?]
+    private var missing: Int
+
+    init(asker: Asker, parts: [Part?]) {
+        self.asker = asker
+        self.parts = parts
+        missing = parts.count { $0 == nil }
+    }
+
+    mutating func set(_ part: Part, at index: Int) {
+        if parts[index] == nil { missing -= 1 }
+        parts[index] = part
+    }
 
     /// All parts, once they are known.
-    var whole: [Part]? {
-        let known = parts.compactMap(\.self)
-        return known.count == parts.count ? known : nil
-    }
+    var whole: [Part]? { missing == 0 ? parts.compactMap(\.self) : nil }
 }

@@ -1,9 +1,12 @@
+import Foundation
+
 /// A type that makes and reads its JSON itself, without Codable's containers: for what every push goes through, where they are most of the work.
 ///
 /// It says what its Codable form says, which stays the one that explains what is wrong with a value that does not fit.
 public protocol DirectlyCoded: Codable {
-    /// Nil: only the Codable form writes this value.
-    var json: JSONValue? { get }
+    /// Writes the canonical text.
+    /// - Returns: false when only the Codable form writes this value; what was written then is of no use.
+    func write(to text: inout JSONText) -> Bool
     /// Nil: the value is not of the usual form; the Codable form reads it, or says what is wrong.
     init?(json: JSONValue)
 }
@@ -14,12 +17,17 @@ extension [String: JSONValue] {
         guard let value = self[key], value != .null else { return .some(nil) }
         return read(value).map { .some($0) }
     }
+}
 
-    /// The object of these fields without those that are nil.
-    public init(present fields: KeyValuePairs<String, JSONValue?>) {
-        self.init(minimumCapacity: fields.count)
-        for (key, value) in fields { if let value { self[key] = value } }
+extension DirectlyCoded {
+    /// The canonical text; nil when only the Codable form writes this value.
+    public var text: [UInt8]? {
+        var text = JSONText()
+        return write(to: &text) ? text.bytes : nil
     }
+
+    /// Nil when only the Codable form writes this value.
+    public var json: JSONValue? { text.flatMap { try? JSONValue(parsing: Data($0)) } }
 }
 
 extension JSONValue {
@@ -37,7 +45,10 @@ extension JSONValue {
 }
 
 extension ContentHash: DirectlyCoded {
-    public var json: JSONValue? { .string(hex) }
+    public func write(to text: inout JSONText) -> Bool {
+        text.write(self)
+        return true
+    }
     public init?(json: JSONValue) {
         guard case .string(let text) = json else { return nil }
         self.init(hex: text)
@@ -45,8 +56,14 @@ extension ContentHash: DirectlyCoded {
 }
 
 extension LogEntry.Chunk: DirectlyCoded {
-    public var json: JSONValue? {
-        .object(.init(present: ["identity": identity.json, "key": key.map { .string($0) }, "rows": .integer(rows), "bytes": .integer(bytes)]))
+    public func write(to text: inout JSONText) -> Bool {
+        text.beginObject()
+        text.field("bytes", bytes)
+        text.field("identity", identity)
+        if let key { text.field("key", key) }
+        text.field("rows", rows)
+        text.endObject()
+        return true
     }
     public init?(json: JSONValue) {
         guard case .object(let fields) = json, let identity = fields["identity"].flatMap(ContentHash.init(json:)), let rows = fields["rows"]?.int,
@@ -57,9 +74,14 @@ extension LogEntry.Chunk: DirectlyCoded {
 }
 
 extension LogEntry.Kind: DirectlyCoded {
-    public var json: JSONValue? {
-        guard case .chunk(let chunk) = self, let chunk = chunk.json else { return nil }
-        return .object(["chunk": .object(["_0": chunk])])
+    public func write(to text: inout JSONText) -> Bool {
+        guard case .chunk(let chunk) = self else { return false }
+        text.beginObject()
+        text.beginObject("chunk")
+        guard text.field("_0", chunk) else { return false }
+        text.endObject()
+        text.endObject()
+        return true
     }
     public init?(json: JSONValue) {
         guard case .object(let fields) = json, fields.count == 1, let chunk = fields["chunk"]?["_0"].flatMap(LogEntry.Chunk.init(json:)) else { return nil }

@@ -34,7 +34,7 @@ public enum JSONValue: Equatable, Hashable, Sendable {
     }
 
     /// Any Codable value as JSON, by its Codable form.
-    init(byCodable value: some Encodable) throws(AccrueError) {
+    public init(byCodable value: some Encodable) throws(AccrueError) {
         let encoder = JSONValueEncoder()
         do { try value.encode(to: encoder) } catch { throw AccrueError(.invalidInput, while: "writing JSON", Self.reason(error)) }
         self = encoder.value
@@ -107,7 +107,7 @@ public enum JSONValue: Equatable, Hashable, Sendable {
         }
     }
 
-    private static func write(_ string: String, to bytes: inout [UInt8]) {
+    static func write(_ string: String, to bytes: inout [UInt8]) {
         var string = string
         bytes.append(UInt8(ascii: "\""))
         string.withUTF8 { text in

@@ -3,11 +3,16 @@ public import AccrueCore
 // What goes with every push, written and read without Codable's containers.
 
 extension Push: DirectlyCoded {
-    public var json: JSONValue? {
-        .object(.init(present: [
-            "pipeline": .string(pipeline), "incarnation": incarnation.map { .string($0) }, "key": key.map { .string($0) }, "offset": offset.map { .integer($0) },
-            "totalBytes": totalBytes.map { .integer($0) }, "hash": hash?.json,
-        ]))
+    public func write(to text: inout JSONText) -> Bool {
+        text.beginObject()
+        if let hash { text.field("hash", hash) }
+        if let incarnation { text.field("incarnation", incarnation) }
+        if let key { text.field("key", key) }
+        if let offset { text.field("offset", offset) }
+        text.field("pipeline", pipeline)
+        if let totalBytes { text.field("totalBytes", totalBytes) }
+        text.endObject()
+        return true
     }
     public init?(json: JSONValue) {
         guard case .object(let fields) = json, let pipeline = fields["pipeline"]?.string, let incarnation = fields.optional("incarnation", \.string),
@@ -19,7 +24,13 @@ extension Push: DirectlyCoded {
 }
 
 extension Replica: DirectlyCoded {
-    public var json: JSONValue? { .object(["worker": .string(worker), "boot": .string(boot)]) }
+    public func write(to text: inout JSONText) -> Bool {
+        text.beginObject()
+        text.field("boot", boot)
+        text.field("worker", worker)
+        text.endObject()
+        return true
+    }
     public init?(json: JSONValue) {
         guard let worker = json["worker"]?.string, let boot = json["boot"]?.string else { return nil }
         self.init(worker: worker, boot: boot)
@@ -27,7 +38,13 @@ extension Replica: DirectlyCoded {
 }
 
 extension Announce.Item: DirectlyCoded {
-    public var json: JSONValue? { .object(.init(present: ["chunk": chunk.json, "replicas": replicas.map { .array($0.compactMap(\.json)) }])) }
+    public func write(to text: inout JSONText) -> Bool {
+        text.beginObject()
+        guard text.field("chunk", chunk) else { return false }
+        if let replicas, !text.field("replicas", replicas) { return false }
+        text.endObject()
+        return true
+    }
     public init?(json: JSONValue) {
         guard case .object(let fields) = json, let chunk = fields["chunk"].flatMap(LogEntry.Chunk.init(json:)),
             let replicas = fields.optional("replicas", { $0.list(Replica.init(json:)) })
@@ -37,10 +54,14 @@ extension Announce.Item: DirectlyCoded {
 }
 
 extension Announce: DirectlyCoded {
-    public var json: JSONValue? {
-        .object([
-            "worker": .string(worker), "pipeline": .string(pipeline), "incarnation": .string(incarnation), "items": .array(items.compactMap(\.json)),
-        ])
+    public func write(to text: inout JSONText) -> Bool {
+        text.beginObject()
+        text.field("incarnation", incarnation)
+        guard text.field("items", items) else { return false }
+        text.field("pipeline", pipeline)
+        text.field("worker", worker)
+        text.endObject()
+        return true
     }
     public init?(json: JSONValue) {
         guard case .object(let fields) = json, let worker = fields["worker"]?.string, let pipeline = fields["pipeline"]?.string,
@@ -52,9 +73,13 @@ extension Announce: DirectlyCoded {
 
 extension AnnounceReply.Result: DirectlyCoded {
     /// An error is explained at length; only what is taken is written here.
-    public var json: JSONValue? {
-        guard error == nil else { return nil }
-        return .object(.init(present: ["position": position.map { .integer($0) }, "duplicate": duplicate.map { .bool($0) }]))
+    public func write(to text: inout JSONText) -> Bool {
+        guard error == nil else { return false }
+        text.beginObject()
+        if let duplicate { text.field("duplicate", duplicate) }
+        if let position { text.field("position", position) }
+        text.endObject()
+        return true
     }
     public init?(json: JSONValue) {
         guard case .object(let fields) = json, fields["error"] == nil, let position = fields.optional("position", \.int),
@@ -65,9 +90,11 @@ extension AnnounceReply.Result: DirectlyCoded {
 }
 
 extension AnnounceReply: DirectlyCoded {
-    public var json: JSONValue? {
-        let results = results.compactMap(\.json)
-        return results.count == self.results.count ? .object(["results": .array(results)]) : nil
+    public func write(to text: inout JSONText) -> Bool {
+        text.beginObject()
+        guard text.field("results", results) else { return false }
+        text.endObject()
+        return true
     }
     public init?(json: JSONValue) {
         guard let results = json["results"]?.list(Result.init(json:)) else { return nil }
@@ -76,8 +103,13 @@ extension AnnounceReply: DirectlyCoded {
 }
 
 extension Acknowledgement: DirectlyCoded {
-    public var json: JSONValue? {
-        .object(.init(present: ["chunk": chunk.json, "position": .integer(position), "duplicate": .bool(duplicate)]))
+    public func write(to text: inout JSONText) -> Bool {
+        text.beginObject()
+        text.field("chunk", chunk)
+        text.field("duplicate", duplicate)
+        text.field("position", position)
+        text.endObject()
+        return true
     }
     public init?(json: JSONValue) {
         guard case .object(let fields) = json, let chunk = fields["chunk"].flatMap(ContentHash.init(json:)), let position = fields["position"]?.int,

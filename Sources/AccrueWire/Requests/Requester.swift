@@ -64,7 +64,7 @@ public final class Requester: Sendable {
         let now = MonotonicTime.now()
         let needsTick = pending.withLock { pending in
             var message = message
-            message.header = message.header.adding(id: id)
+            message.add(id: id)
             pending.add(
                 PendingRequests.Entry(
                     message: message, deadline: now.adding(ms: timeoutMs), timeoutMs: timeoutMs, resendAt: now.adding(ms: resendMs), resendMs: resendMs,

@@ -118,8 +118,7 @@ struct RawSocket: @unchecked Sendable {
                 return nil
             }
             if received.frames.count < framesMax {
-                let count = zmq_msg_size(&message)
-                received.frames.append(zmq_msg_data(&message).map { Data(bytes: $0, count: count) } ?? Data())
+                received.frames.append(Self.content(of: &message))
             } else {
                 received.excess += 1
             }
@@ -128,6 +127,19 @@ struct RawSocket: @unchecked Sendable {
                 return received
             }
         }
+    }
+
+    /// Copying as many bytes takes longer than keeping libzmq's.
+    private static let keptBytesMin = 64 << 10
+
+    /// The bytes of a message; those of a large one stay where libzmq put them, and the message is empty then.
+    private static func content(of message: inout zmq_msg_t) -> Data {
+        let count = zmq_msg_size(&message)
+        guard count >= keptBytesMin else { return zmq_msg_data(&message).map { Data(bytes: $0, count: count) } ?? Data() }
+        let kept = KeptMessage()
+        zmq_msg_move(&kept.message, &message)
+        guard let bytes = zmq_msg_data(&kept.message) else { return Data() }
+        return Data(bytesNoCopy: bytes, count: count, deallocator: .custom { _, _ in withExtendedLifetime(kept) {} })
     }
 
     private static func check(_ endpoint: String) throws(AccrueError) {
@@ -146,4 +158,12 @@ struct RawSocket: @unchecked Sendable {
             malformed ? .invalidInput : .unavailable, while: operation, reason,
             hint: malformed ? "endpoints look like ipc:///path or tcp://host:port" : "check that no other process uses the endpoint and that its directory exists")
     }
+}
+
+/// A message of libzmq that lives as long as somebody reads its bytes.
+private final class KeptMessage: @unchecked Sendable {
+    // Safe to share: changed only by who makes it, before anybody else has it.
+    var message = zmq_msg_t()
+    init() { zmq_msg_init(&message) }
+    deinit { zmq_msg_close(&message) }
 }

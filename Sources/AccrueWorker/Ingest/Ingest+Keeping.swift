@@ -10,6 +10,8 @@ struct CheckedPush: Sendable {
     var hash: ContentHash?
     var pipeline: PipelineRecord
     var request: Ingest.Request
+    /// Where its bytes were laid down.
+    var room: SpoolRoom?
 
     var key: SpoolKey { SpoolKey(incarnation: pipeline.incarnation, identity: chunk.identity) }
     var operation: String { "taking a chunk of pipeline '\(pipeline.declaration.name)'" }
@@ -30,7 +32,7 @@ extension Ingest {
         let key = push.key
         // From here until the answer the bytes must not go, whatever was decided about an earlier push of them.
         spool.pin(key)
-        spool.append(push.chunk, incarnation: push.pipeline.incarnation, bytes: push.bytes) { [weak self] result in
+        spool.append(push.chunk, incarnation: push.pipeline.incarnation, bytes: push.bytes, room: push.room) { [weak self] result in
             guard let self else { return }
             switch result {
             case .success where push.request.isReplica: kept(push)

@@ -14,6 +14,8 @@ final class Ingest: Sendable {
     static let fetchesMax = 1_024
     /// Checking as many bytes takes less time than waking a thread.
     private static let smallBytesMax = 32 << 10
+    /// In the place of an identity that is still to be made.
+    private static let unknown = ContentHash(of: Data())
     /// Large pushes that are checked together: others wait for all of them.
     private static let largeTogetherMax = 8
 
@@ -130,6 +132,9 @@ extension Ingest {
         var rows: Rows
         var pipeline: PipelineRecord
         var request: Request
+        var room: SpoolRoom?
+
+        func chunk(_ identity: ContentHash) -> LogEntry.Chunk { LogEntry.Chunk(identity: identity, key: push.key, rows: rows.count, bytes: bytes.count) }
     }
 
     private func check(_ arrived: Arrived) {
@@ -152,11 +157,19 @@ extension Ingest {
     }
 
     private func check(_ arrived: [Arrived]) {
-        let read = arrived.compactMap(read)
+        var read = arrived.compactMap(read)
+        for index in read.indices { read[index].room = lay(read[index]) }
         for (push, identity) in zip(read, Rows.identities(of: read.map(\.rows))) {
-            let chunk = LogEntry.Chunk(identity: identity, key: push.push.key, rows: push.rows.count, bytes: push.bytes.count)
-            store(CheckedPush(chunk: chunk, bytes: push.bytes, hash: push.push.hash, pipeline: push.pipeline, request: push.request))
+            store(
+                CheckedPush(
+                    chunk: push.chunk(identity), bytes: push.bytes, hash: push.push.hash, pipeline: push.pipeline, request: push.request, room: push.room))
         }
+    }
+
+    /// Has the disk write a large push while it is hashed, unless something may still come between that and its record.
+    private func lay(_ push: Read) -> SpoolRoom? {
+        guard push.bytes.count > Self.smallBytesMax, push.request.isReplica || (push.pipeline.declaration.replicas ?? 1) == 1 else { return nil }
+        return spool.lay(push.chunk(Self.unknown), incarnation: push.pipeline.incarnation, bytes: push.bytes)
     }
 
     /// Nil when the push is answered, or will come again with the pipelines of now.

@@ -29,10 +29,8 @@ extension Spool {
                 }
             }
             // The process before may have ended between writing and making durable; what is found is held, so it must be both.
-            if isLast {
-                try segment.synchronise(synchronise)
-                try synchroniseFolder()
-            }
+            try segment.synchronise(synchronise)
+            if isLast { try synchroniseFolder() }
             shared.withLock { shared in
                 shared.segments[number] = segment
                 shared.live[number] = 0

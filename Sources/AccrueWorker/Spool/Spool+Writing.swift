@@ -40,7 +40,14 @@ extension Spool {
                     continue
                 }
                 guard !keys.contains(key), !holds(key) else {
+                    if let place = append.room?.take() { try giveBack(place) }
                     outcomes.append((append.completion, .success(.present)))
+                    continue
+                }
+                if let laid = append.room?.take() {
+                    written.append(try complete(append, laid))
+                    keys.insert(key)
+                    outcomes.append((append.completion, .success(.written)))
                     continue
                 }
                 guard let segment = try currentSegment() else {
@@ -55,10 +62,12 @@ extension Spool {
                 case .full(let error): outcomes.append((append.completion, .failure(error)))
                 }
             }
-            if let last = written.last { try last.segment.synchronise(synchronise) }
+            // One, as a rule: who was laid down in the segment before is written there.
+            for segment in Dictionary(written.map { ($0.segment.number, $0.segment) }, uniquingKeysWith: { first, _ in first }).values {
+                try segment.synchronise(synchronise)
+            }
         } catch {
-            shared.withLock { $0.isStopped = true }
-            fatal(error)
+            end(error)
             for append in batch { append.completion?(.failure(Self.stopped)) }
             return false
         }
@@ -67,6 +76,20 @@ extension Spool {
         }
         for (completion, outcome) in outcomes { completion?(outcome) }
         return true
+    }
+
+    /// Durability is lost: nothing is answered any more.
+    func end(_ error: AccrueError) {
+        shared.withLock { $0.isStopped = true }
+        fatal(error)
+    }
+
+    /// Writes the head of a record whose payload is laid down.
+    private func complete(_ append: Append, _ place: SpoolRoom.Place) throws(AccrueError) -> Written {
+        let head = try append.record.head(payloadBytes: append.payload.count, salt: place.segment.name.salt)
+        precondition(head.count == place.headBytes, "a record's head has \(head.count) bytes; \(place.headBytes) were left for it")
+        guard try place.segment.write(head: head, at: place.start) else { throw SpoolSegment.error("writing \(head.count) bytes to \(place.segment.path)") }
+        return Written(append: append, segment: place.segment, offset: place.start + head.count)
     }
 
     /// Writes one record behind the others.
@@ -92,7 +115,7 @@ extension Spool {
     }
 
     /// The segment to write to, a new one when the last is full; nil when the disk has no room for one.
-    private func currentSegment() throws(AccrueError) -> SpoolSegment? {
+    func currentSegment() throws(AccrueError) -> SpoolSegment? {
         let (current, next) = shared.withLock { shared in (shared.writing.flatMap { shared.segments[$0] }, (shared.segments.keys.max() ?? 0) + 1) }
         if let current {
             if current.end < segmentBytesMax { return current }

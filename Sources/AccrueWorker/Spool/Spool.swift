@@ -39,6 +39,8 @@ public final class Spool: Sendable {
     struct Append: Sendable {
         var record: SpoolRecord
         var payload: Data
+        /// Where the payload lies already.
+        var room: SpoolRoom?
         /// Nil for the record of a drop, for which nobody waits.
         var completion: Completion?
     }
@@ -116,9 +118,10 @@ public final class Spool: Sendable {
     deinit { wake.signal() }
 
     /// Stores a chunk; `completion` is called on the spool's thread when it is durable, or cannot be stored.
-    public func append(_ chunk: LogEntry.Chunk, incarnation: String, bytes: Data, completion: @escaping Completion) {
+    /// - Parameter room: where its bytes were laid down.
+    public func append(_ chunk: LogEntry.Chunk, incarnation: String, bytes: Data, room: SpoolRoom? = nil, completion: @escaping Completion) {
         let append = Append(
-            record: SpoolRecord(incarnation: incarnation, chunk: chunk, checksum: PayloadChecksum(of: bytes)), payload: bytes, completion: completion)
+            record: SpoolRecord(incarnation: incarnation, chunk: chunk, checksum: PayloadChecksum(of: bytes)), payload: bytes, room: room, completion: completion)
         let isStopped = shared.withLock { shared in
             if !shared.isStopped { shared.waiting.append(append) }
             return shared.isStopped

@@ -29,7 +29,7 @@ struct SpoolRecord: Codable, Equatable {
     /// Everything before the payload, padded.
     /// - Parameter salt: of the segment; nil in one of an earlier release.
     func head(payloadBytes: Int, salt: UInt64?) throws(AccrueError) -> Data {
-        let description = try JSONValue(encoding: self).canonicalBytes
+        let description = if let text { Data(text) } else { try JSONValue(encoding: self).canonicalBytes }
         var bytes = Self.fixedPart(descriptionBytes: description.count, payloadBytes: payloadBytes)
         bytes.append(Self.checksum(bytes, description, salt))
         bytes.append(description)
@@ -82,10 +82,14 @@ struct SpoolRecord: Codable, Equatable {
 }
 
 extension SpoolRecord: DirectlyCoded {
-    var json: JSONValue? {
-        .object(.init(present: [
-            "incarnation": .string(incarnation), "chunk": chunk.json, "checksum": .string(checksum.text), "isDrop": isDrop.map { .bool($0) },
-        ]))
+    func write(to text: inout JSONText) -> Bool {
+        text.beginObject()
+        text.field("checksum", checksum.text)
+        guard text.field("chunk", chunk) else { return false }
+        text.field("incarnation", incarnation)
+        if let isDrop { text.field("isDrop", isDrop) }
+        text.endObject()
+        return true
     }
     init?(json: JSONValue) {
         guard case .object(let fields) = json, let incarnation = fields["incarnation"]?.string, let chunk = fields["chunk"].flatMap(LogEntry.Chunk.init(json:)),

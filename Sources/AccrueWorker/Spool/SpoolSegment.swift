@@ -1,4 +1,5 @@
 import AccrueCore
+import CLinux
 import Foundation
 import Glibc
 import Synchronization
@@ -167,6 +168,14 @@ final class SpoolSegment: Sendable {
             return put(rest, skipping: 0, into: file, at: offset, vectors + [vector])
         }
     }
+
+    /// Writes a head before a payload that lies there.
+    /// - Returns: false when there is no room.
+    /// - Throws: `unavailable` when the disk fails.
+    func write(head: Data, at offset: Int) throws(AccrueError) -> Bool { try write([head], at: offset) }
+
+    /// Has the disk begin to write, so that making it durable takes less time later. Nothing depends on it.
+    func beginSynchronising(from offset: Int) { clinux_begin_writing(file, off_t(offset), off_t(end - offset)) }
 
     /// - Throws: `unavailable`; what the disk holds is unknown then.
     func synchronise(_ synchronise: Synchronise) throws(AccrueError) {
