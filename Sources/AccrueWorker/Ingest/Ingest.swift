@@ -157,7 +157,14 @@ extension Ingest {
     }
 
     private func check(_ arrived: [Arrived]) {
-        var read = arrived.compactMap(read)
+        let read = arrived.compactMap(read)
+        // Nobody waits for a hash that takes much longer than the own.
+        keep(read.filter { $0.bytes.count <= Limits.frameBytesMax })
+        keep(read.filter { $0.bytes.count > Limits.frameBytesMax })
+    }
+
+    private func keep(_ read: [Read]) {
+        var read = read
         for index in read.indices { read[index].room = lay(read[index]) }
         for (push, identity) in zip(read, Rows.identities(of: read.map(\.rows))) {
             store(

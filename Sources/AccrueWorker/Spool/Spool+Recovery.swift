@@ -15,7 +15,7 @@ extension Spool {
             let number = name.number, isLast = name == found.last
             let scan = try segment.scan()
             for damage in scan.damaged {
-                report("spool: bytes \(damage.range.lowerBound) to \(damage.range.upperBound) of \(segment.path) are damaged (\(damage.problem)); what was there is left out")
+                report("spool: bytes \(damage.range.lowerBound) to \(damage.range.upperBound) of \(segment.path) hold \(damage.problem); what was there is left out")
             }
             if scan.isZeroBehind {
                 segment.goOn(at: scan.end)

@@ -23,9 +23,13 @@ extension Spool {
             return shared.preparations
         }
         for prepare in preparations { prepare() }
-        let (batch, isStopped) = shared.withLock { shared in
+        let (batch, isStopped, isBroken) = shared.withLock { shared in
             defer { shared.waiting = [] }
-            return (shared.waiting, shared.isStopped)
+            return (shared.waiting, shared.isStopped, shared.isBroken)
+        }
+        guard !isBroken else {
+            for append in batch { append.completion?(.failure(Self.stopped)) }
+            return false
         }
         guard !batch.isEmpty else { return !isStopped }
         var written: [Written] = []
@@ -80,7 +84,10 @@ extension Spool {
 
     /// Durability is lost: nothing is answered any more.
     func end(_ error: AccrueError) {
-        shared.withLock { $0.isStopped = true }
+        shared.withLock { shared in
+            shared.isStopped = true
+            shared.isBroken = true
+        }
         fatal(error)
     }
 

@@ -56,6 +56,8 @@ public final class Spool: Sendable {
         /// What is to be done before the next group is written.
         var preparations: [@Sendable () -> Void] = []
         var isStopped = false
+        /// Durability is lost.
+        var isBroken = false
         private var clock = 0
 
         mutating func nextStamp() -> Int {

@@ -4,8 +4,7 @@ import Synchronization
 
 /// Where a chunk's bytes were laid down before its identity was known: the disk writes them while they are hashed.
 ///
-/// Without its head, which `Spool.append` writes, a payload is no record: after a crash it is stepped over, and the next append to the segment that nothing
-/// lies behind takes its place.
+/// Without its head, which `Spool.append` writes, a payload is no record: after a crash it is stepped over or, at the end of the last segment, cut off.
 public final class SpoolRoom: Sendable {
     struct Place: Sendable {
         var segment: SpoolSegment
@@ -30,7 +29,7 @@ public final class SpoolRoom: Sendable {
 
 extension Spool {
     /// More bytes are not laid down: a payload without a head makes the next start slow.
-    static let layBytesMax = 4 << 20
+    static let layBytesMax = Limits.frameBytesMax
 
     /// Begins to write a chunk's bytes. `append` must follow, with the room.
     /// - Parameter chunk: all but its identity counts.

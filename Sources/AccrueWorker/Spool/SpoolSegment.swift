@@ -231,7 +231,7 @@ extension SpoolSegment {
             }
             if found.offset + found.payloadBytes > result.byteCount { break }
             if let start = damageStart {
-                result.damaged.append((start..<offset, "no readable record"))
+                result.damaged.append((start..<offset, "no readable record, for they are damaged or of a push that a crash cut short"))
                 damageStart = nil
             }
             let end = found.offset + SpoolRecord.aligned(found.payloadBytes)
