@@ -60,7 +60,9 @@ extension Rows {
         }
     }
 
-    private static func withAddresses<Value>(of parts: ArraySlice<Data>, _ found: [UnsafeRawBufferPointer] = [], _ body: ([UnsafeRawBufferPointer]) -> Value) -> Value {
+    private static func withAddresses<Value>(
+        of parts: ArraySlice<Data>, _ found: [UnsafeRawBufferPointer] = [], _ body: ([UnsafeRawBufferPointer]) -> Value
+    ) -> Value {
         guard let part = parts.first else { return body(found) }
         return part.withUnsafeBytes { withAddresses(of: parts.dropFirst(), found + [$0], body) }
     }

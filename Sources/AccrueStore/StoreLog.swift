@@ -24,9 +24,8 @@ extension Store {
                     }
                     let earlier = try Self.earlier(db, chunk, incarnation)
                     if case .duplicate = earlier {
-                        for worker in announced.workers {
-                            try db.cachedStatement(sql: "INSERT OR IGNORE INTO holder VALUES (?, ?, ?)").execute(arguments: [incarnation, chunk.identity.hex, worker])
-                        }
+                        let more = try db.cachedStatement(sql: "INSERT OR IGNORE INTO holder VALUES (?, ?, ?)")
+                        for worker in announced.workers { try more.execute(arguments: [incarnation, chunk.identity.hex, worker]) }
                     }
                     return earlier
                 }
@@ -45,8 +44,9 @@ extension Store {
                     """
                 for row in try Row.fetchAll(db, sql: appended, arguments: [incarnation, incarnation]) {
                     let payload: String = row["payload"]
-                    guard let identity = ContentHash(hex: row["identity"]), let entry = try JSONValue(parsing: Data(payload.utf8))["chunk"]?["_0"] else { continue }
-                    if let workers = entry["holders"]?.array { holders[identity, default: []].formUnion(workers.compactMap(\.string)) }
+                    let entry = try JSONValue(parsing: Data(payload.utf8))["chunk"]?["_0"]
+                    guard let identity = ContentHash(hex: row["identity"]), let workers = entry?["holders"]?.array else { continue }
+                    holders[identity, default: []].formUnion(workers.compactMap(\.string))
                 }
                 for row in try Row.fetchAll(db, sql: "SELECT identity, worker FROM holder WHERE incarnation = ?", arguments: [incarnation]) {
                     guard let identity = ContentHash(hex: row["identity"]) else { continue }
@@ -149,7 +149,10 @@ extension Store {
                         sql: "SELECT position, identity FROM log WHERE incarnation = ? AND identity = ? AND kind = 'chunk' AND key IS NULL AND retried IS NULL"),
                     arguments: [incarnation, chunk.identity.hex])
             }
-        guard let row else { throw AccrueError(.corrupt, while: "appending chunk \(chunk.identity.short)", "the log neither takes nor has it", hint: "restore the home directory from a backup") }
+        guard let row else {
+            throw AccrueError(
+                .corrupt, while: "appending chunk \(chunk.identity.short)", "the log neither takes nor has it", hint: "restore the home directory from a backup")
+        }
         guard row["identity"] == chunk.identity.hex else { return .conflict(position: row["position"]) }
         // A chunk that was set aside and retried stands where it was put last.
         var position: Int = row["position"]

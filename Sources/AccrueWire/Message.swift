@@ -45,7 +45,11 @@ public struct Message: Equatable, Sendable {
     /// The same with a header that writes itself.
     public init(_ verb: String, id: String? = nil, encoding header: some DirectlyCoded, payload: [Data] = []) throws(AccrueError) {
         self.init(verb, payload: payload)
-        if let text = header.text { stored = .text(text, id: id) } else { stored = .value(try JSONValue(byCodable: header).adding(id: id)) }
+        if let text = header.text, text.first == UInt8(ascii: "{") {
+            stored = .text(text, id: id)
+        } else {
+            stored = .value(try JSONValue(byCodable: header).adding(id: id))
+        }
     }
 
     /// The request's id, echoed in its answer.

@@ -36,11 +36,10 @@ struct HolderTests {
             let queue = try DatabaseQueue(path: "\(home.path)/accrue.sqlite")
             try Migrations.all.migrate(queue, upTo: "2 imports and settings in the log")
             try queue.write { db in
+                let declaration = try JSONValue(encoding: StoreTests.declaration()).canonical
+                let phases = try JSONValue(encoding: MethodPhases(scores: true, statistics: false)).canonical
                 try db.execute(
-                    sql: "INSERT INTO pipeline (incarnation, name, declaration, phases) VALUES ('i', 'digits', ?, ?)",
-                    arguments: [
-                        try JSONValue(encoding: StoreTests.declaration()).canonical, try JSONValue(encoding: MethodPhases(scores: true, statistics: false)).canonical,
-                    ])
+                    sql: "INSERT INTO pipeline (incarnation, name, declaration, phases) VALUES ('i', 'digits', ?, ?)", arguments: [declaration, phases])
                 try db.execute(sql: "INSERT INTO version VALUES ('i', 0, ?, 0, 0, 0, NULL, '[]', 4, 0)", arguments: [state.hex])
                 try db.execute(
                     sql: "INSERT INTO log (incarnation, position, kind, identity, payload) VALUES ('i', 1, 'chunk', ?, ?)",
@@ -52,7 +51,8 @@ struct HolderTests {
         let store = try Store(home: home.path)
         #expect(try store.entries(after: 0, incarnation: "i").map(\.kind) == [.chunk(chunk), .cut])
         #expect(try store.holders(incarnation: "i") == [chunk.identity: ["w"]])
-        #expect(try store.append([Self.announced("a", ["v"]), Self.announced("b", ["v"])], incarnation: "i") == [.duplicate(position: 1), .appended(position: 3)])
+        let more = [Self.announced("a", ["v"]), Self.announced("b", ["v"])]
+        #expect(try store.append(more, incarnation: "i") == [.duplicate(position: 1), .appended(position: 3)])
         #expect(throws: AccrueError.self) {
             try translating("writing an entry of no kind") {
                 try store.database.write { try $0.execute(sql: "INSERT INTO log (incarnation, position, kind, payload) VALUES ('i', 4, 'other', '{}')") }

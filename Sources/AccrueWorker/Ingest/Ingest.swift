@@ -202,8 +202,8 @@ extension Ingest {
             }
             guard let bytes = try whole(push, message, request) else { return nil }
             do {
-                return Read(
-                    push: push, bytes: bytes, rows: try Self.rows(in: bytes, schema: pipeline.declaration.schema, while: operation), pipeline: pipeline, request: request)
+                let rows = try Self.rows(in: bytes, schema: pipeline.declaration.schema, while: operation)
+                return Read(push: push, bytes: bytes, rows: rows, pipeline: pipeline, request: request)
             } catch {
                 // A pipeline with classes appended, or deleted and made anew, has another schema than the one known here.
                 // What enters the log with a new class comes after the entry that appends it: no worker knows the class before that is committed.

@@ -15,7 +15,8 @@ extension Spool {
             let number = name.number, isLast = name == found.last
             let scan = try segment.scan()
             for damage in scan.damaged {
-                report("spool: bytes \(damage.range.lowerBound) to \(damage.range.upperBound) of \(segment.path) hold \(damage.problem); what was there is left out")
+                let range = "\(damage.range.lowerBound) to \(damage.range.upperBound)"
+                report("spool: bytes \(range) of \(segment.path) hold \(damage.problem); what was there is left out")
             }
             if scan.isZeroBehind {
                 segment.goOn(at: scan.end)

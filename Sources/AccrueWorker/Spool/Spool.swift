@@ -122,8 +122,8 @@ public final class Spool: Sendable {
     /// Stores a chunk; `completion` is called on the spool's thread when it is durable, or cannot be stored.
     /// - Parameter room: where its bytes were laid down.
     public func append(_ chunk: LogEntry.Chunk, incarnation: String, bytes: Data, room: SpoolRoom? = nil, completion: @escaping Completion) {
-        let append = Append(
-            record: SpoolRecord(incarnation: incarnation, chunk: chunk, checksum: PayloadChecksum(of: bytes)), payload: bytes, room: room, completion: completion)
+        let record = SpoolRecord(incarnation: incarnation, chunk: chunk, checksum: PayloadChecksum(of: bytes))
+        let append = Append(record: record, payload: bytes, room: room, completion: completion)
         let isStopped = shared.withLock { shared in
             if !shared.isStopped { shared.waiting.append(append) }
             return shared.isStopped
