@@ -96,12 +96,14 @@ struct VarianceLayerQuery: Sendable {
 
     // MARK: attack
 
-    /// Header: `epsilons` (default 0, .01, .02, .05, .1, .2, .3, in units of the network's inputs), `draws` (default 16), `steps` (default 1). Inputs stay in the
-    /// range that the question's own have. The attacked prediction and the scored one have draws of different keys.
+    /// Header: `epsilons` (default 0, .01, .02, .05, .1, .2, .3, in units of the network's inputs), `draws` (default 16), `steps` (default 1), `summary` (no answers a
+    /// row). Inputs stay in the range that the question's own have. The attacked prediction and the scored one have draws of different keys. Tensor `correct`
+    /// [rows, epsilons], of classes alone: 1 where the class is still the likeliest.
     private func attack(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {
         let operation = "answering 'attack'"
-        let reader = try SettingsReader(query.header, known: ["epsilons", "draws", "steps"], path: "header", while: operation)
+        let reader = try SettingsReader(query.header, known: ["epsilons", "draws", "steps", "summary"], path: "header", while: operation)
         let draws = try reader.whole("draws", default: 16, in: 1...256), steps = try reader.whole("steps", default: 1, in: 1...100)
+        let isSummary = try reader.flag("summary", default: false)
         var epsilons = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3]
         if let asked = query.header["epsilons"] {
             let numbers = asked.array?.compactMap(\.double) ?? []
@@ -110,21 +112,27 @@ struct VarianceLayerQuery: Sendable {
             }
             epsilons = numbers
         }
-        let rows = try rows(query, needTargets: true, operation)
+        let rows = try rows(query, needTargets: true, operation), targets = try rows.observed() ?? []
         let all = try rows.inputs(0..<rows.count), most = try all.largest().item(), least = -(try all.negated().largest().item())
         let attackers = try members(state.variances, draws, key: key.folding("attack")), scored = try members(state.variances, draws, key: key.folding("score"))
         let prepared = try scored.map { (member) throws(AccrueError) in try PreparedMember(member, network: network, likelihood: likelihood) }
-        var list: [JSONValue] = []
-        for epsilon in epsilons {
+        var list: [JSONValue] = [], correct = [UInt8](repeating: 0, count: rows.count * epsilons.count), hasClasses = false
+        for (column, epsilon) in epsilons.enumerated() {
             let attack = SignAttack(epsilon: epsilon, steps: steps, range: least...max(least, most))
             var score = Score()
             for start in stride(from: 0, to: rows.count, by: Self.rowsAtOnce) {
                 let end = min(rows.count, start + Self.rowsAtOnce), batch = try rows.batch(start..<end)
                 let moved = try attack.attacked(batch.inputs, batch.targets, network: network, likelihood: likelihood, members: attackers)
-                score.merge(try Predictions.score(moved, of: rows, start..<end, network: network, likelihood: likelihood, members: prepared))
+                let predictions = try Predictions(moved, of: rows, start..<end, network: network, likelihood: likelihood, members: prepared)
+                score.merge(predictions.score(Array(targets[start..<end])))
+                guard case .classes(let found) = predictions else { continue }
+                hasClasses = true
+                for (row, one) in zip(start..<end, found) where one.likeliest == Int(targets[row]) { correct[row * epsilons.count + column] = 1 }
             }
             list.append(.object(["epsilon": .number(epsilon)].merging(score.figures.mapValues { .number($0) }) { $1 }))
         }
-        return QueryBytes(verb: query.verb, header: ["attacks": .array(list), "draws": .integer(draws), "steps": .integer(steps)])
+        return QueryBytes(
+            verb: query.verb, header: ["attacks": .array(list), "draws": .integer(draws), "steps": .integer(steps), "rows": .integer(rows.count)],
+            tensors: hasClasses && !isSummary ? ["correct": TensorBytes(correct, shape: [rows.count, epsilons.count])] : [:])
     }
 }
