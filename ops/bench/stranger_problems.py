@@ -67,7 +67,7 @@ def problem(name, data, validate=False, quick=False):
                 {"name": "inputs", "role": "input", "dtype": "U8", **inputs},
                 {"name": "targets", "role": "target", "dtype": "U8", "shape": [], "classes": classes},
             ],
-            "settings": {"model": {"kind": model, "batchNorm": True}, "epochs": 2 if quick else 10, "batch": 64},
+            "settings": {"model": {"kind": model, "batchNorm": True}, "epochs": 2 if quick else 10, "batch": 64, "scoreDraws": 1},
             "source": {"tensors": {what: str(files[what]) for what in ("inputs", "targets")}},
         },
         "known": files["known"], "targets": files["known-targets"], "labels": known[1], "strange": files["strange"], "rows": max(len(known[1]), len(strange[0])),
