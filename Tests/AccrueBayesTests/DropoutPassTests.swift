@@ -78,4 +78,22 @@ import Testing
         #expect(try Self.outputs(network, weights, x, rate: 0.9, behind: ["hidden"], isShared: false) == Self.outputs(network, weights, x, rate: 0.9, isShared: false))
         #expect(try Self.outputs(network, weights, x, rate: 0.9, isShared: false) != plain)
     }
+
+    @Test("a convolution whose units are dropped is dropout, then pooling; one whose units are not is what it is without dropout")
+    func pooled() throws {
+        let network = Network(
+            layers: [.affine(.init("conv", .convolution(kernel: 3, padding: 1), inputs: 1, outputs: 4)), .relu, .maxPool(size: 2, stride: 2), .flatten,
+                .affine(.init("hidden", .dense, inputs: 64, outputs: 6)), .relu, .affine(.init("last", .dense, inputs: 6, outputs: 2))], inputShape: [1, 8, 8])
+        let weights = try network.initialWeights(key: Self.key), x = try Self.key.folding("x").normal([5, 1, 8, 8])
+        let conv = try #require(network.affineLayers.first)
+        var plain = PlainPass(weights), behind = DropoutPass(PlainPass(weights), network: network, behind: ["hidden"], rate: 0.5, key: Self.key, isShared: false)
+        #expect(try behind.pooledConvolution(conv, x).doubles() == plain.pooledConvolution(conv, x).doubles())
+        var all = DropoutPass(PlainPass(weights), network: network, rate: 0.5, key: Self.key, isShared: false)
+        let dropped = try all.affine(conv, x).doubles(), whole = try plain.affine(conv, x).doubles(), pooled = try all.pooledConvolution(conv, x).doubles()
+        #expect(zip(dropped, whole).allSatisfy { $0 == 0 || abs($0 - 2 * $1) < 1e-5 } && dropped.count { $0 == 0 } > 400)
+        for (index, value) in pooled.enumerated() {
+            let (plane, row, column) = (index / 16, index / 4 % 4, index % 4), corner = 64 * plane + 16 * row + 2 * column
+            #expect(value == [0, dropped[corner], dropped[corner + 1], dropped[corner + 8], dropped[corner + 9]].max())
+        }
+    }
 }
