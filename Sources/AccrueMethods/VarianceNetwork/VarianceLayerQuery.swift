@@ -24,9 +24,8 @@ struct VarianceLayerQuery: Sendable {
     private static let rowsAtOnce = 250
 
     /// Rows of a question, as the network reads them, with targets where they came along.
-    private func rows(_ query: QueryBytes, needTargets: Bool, _ operation: String) throws(AccrueError) -> DesignRows {
+    private func rows(_ query: QueryBytes, _ operation: String) throws(AccrueError) -> DesignRows {
         let targets = Set(schema.tensors(.target).map(\.name)), given = query.tensors.keys.contains { targets.contains($0) }
-        if needTargets, !given { throw AccrueError(.invalidInput, while: operation, "the rows have no targets", hint: "send the tensor \(targets.sorted().joined(separator: ", ")) too") }
         let rows = try Rows(query.tensors, schema: schema, roles: given ? [.input, .target, .mask] : [.input, .mask], while: operation)
         guard rows.count <= Self.rowsMax else {
             throw AccrueError(.limitExceeded, while: operation, "\(rows.count) rows; at most \(Self.rowsMax) are allowed", hint: "send fewer, for example with --rows")
@@ -44,7 +43,7 @@ struct VarianceLayerQuery: Sendable {
         let reader = try SettingsReader(query.header, known: ["tau", "draws"], path: "header", while: operation)
         let tau = try reader.number("tau", default: 0.01, in: 0...1e6), draws = try reader.whole("draws", default: 8, in: 1...256)
         guard !layers.isEmpty else { throw AccrueError(.invalidInput, while: operation, "there are no variance layers: noise is dropout", hint: "ask a pipeline with noise: variance") }
-        let rows = try rows(query, needTargets: false, operation), statistics = try network.statistics(state.statistics)
+        let rows = try rows(query, operation), statistics = try network.statistics(state.statistics)
         // Kernels are drawn whole here: a gradient by a weight needs the weight.
         var drawn: [NetworkMember] = []
         for index in 0..<draws {
@@ -112,11 +111,16 @@ struct VarianceLayerQuery: Sendable {
             }
             epsilons = numbers
         }
-        let rows = try rows(query, needTargets: true, operation), targets = try rows.observed() ?? []
+        let rows = try rows(query, operation)
+        guard let targets = try rows.observed() else {
+            let names = schema.tensors(.target).map(\.name).joined(separator: ", ")
+            throw AccrueError(.invalidInput, while: operation, "the rows have no targets", hint: "send the tensor \(names) too")
+        }
         let all = try rows.inputs(0..<rows.count), most = try all.largest().item(), least = -(try all.negated().largest().item())
         let attackers = try members(state.variances, draws, key: key.folding("attack")), scored = try members(state.variances, draws, key: key.folding("score"))
         let prepared = try scored.map { (member) throws(AccrueError) in try PreparedMember(member, network: network, likelihood: likelihood) }
-        var list: [JSONValue] = [], correct = [UInt8](repeating: 0, count: rows.count * epsilons.count), hasClasses = false
+        let isOfClasses = if case .gaussian = likelihood { false } else { true }
+        var list: [JSONValue] = [], correct = [UInt8](repeating: 0, count: rows.count * epsilons.count)
         for (column, epsilon) in epsilons.enumerated() {
             let attack = SignAttack(epsilon: epsilon, steps: steps, range: least...max(least, most))
             var score = Score()
@@ -126,13 +130,12 @@ struct VarianceLayerQuery: Sendable {
                 let predictions = try Predictions(moved, of: rows, start..<end, network: network, likelihood: likelihood, members: prepared)
                 score.merge(predictions.score(Array(targets[start..<end])))
                 guard case .classes(let found) = predictions else { continue }
-                hasClasses = true
                 for (row, one) in zip(start..<end, found) where one.likeliest == Int(targets[row]) { correct[row * epsilons.count + column] = 1 }
             }
             list.append(.object(["epsilon": .number(epsilon)].merging(score.figures.mapValues { .number($0) }) { $1 }))
         }
         return QueryBytes(
             verb: query.verb, header: ["attacks": .array(list), "draws": .integer(draws), "steps": .integer(steps), "rows": .integer(rows.count)],
-            tensors: hasClasses && !isSummary ? ["correct": TensorBytes(correct, shape: [rows.count, epsilons.count])] : [:])
+            tensors: isOfClasses && !isSummary ? ["correct": TensorBytes(correct, shape: [rows.count, epsilons.count])] : [:])
     }
 }
