@@ -60,7 +60,7 @@ import Testing
 
     @Test("going on from a stored version is going on, bit for bit")
     func resumed() throws {
-        let settings = Self.settings(["routes": "gumbel"]), whole = try Self.run(settings)
+        let settings = Self.settings(["routes": "gumbel", "order": ["share": 0.3]]), whole = try Self.run(settings)
         let method = try MethodCatalog.standard.make(Self.pipeline(settings))
         let log = RoundFold(pipeline: Self.pipeline(settings), method: method)
         let stretch = try #require(Stretch.next(in: [
@@ -203,9 +203,9 @@ import Testing
     @Test("the temperature stays, falls exponentially, and has fallen where hard routes begin; later rounds begin there")
     func temperature() {
         let heat = DynamicRouting.Temperature(from: 5, to: 0.5, warmUp: 0.1, hard: 0.1)
-        #expect(heat.at(0, of: 100, isFirst: true) == 5 && heat.at(10, of: 100, isFirst: true) == 5 && abs(heat.at(90, of: 100, isFirst: true) - 0.5) < 1e-12)
-        #expect(abs(heat.at(50, of: 100, isFirst: true) - (5 * 0.5).squareRoot()) < 1e-12 && heat.at(99, of: 100, isFirst: true) <= 0.5 + 1e-12)
-        #expect(heat.at(0, of: 100, isFirst: false) == 0.5)
+        func at(_ step: Int, isFirst: Bool = true, after share: Double = 0) -> Double { heat.at(step, of: 100, after: .init(share: share, doubt: 0.3), isFirst: isFirst) }
+        #expect(at(0) == 5 && at(10) == 5 && abs(at(90) - 0.5) < 1e-12 && abs(at(50) - (5 * 0.5).squareRoot()) < 1e-12 && at(99) <= 0.5 + 1e-12)
+        #expect(at(0, isFirst: false) == 0.5 && at(40, after: 0.3) == 5 && abs(at(65, after: 0.3) - (5 * 0.5).squareRoot()) < 1e-12)
     }
 
     @Test("settings that make no sense are refused, naming the setting")
@@ -220,6 +220,8 @@ import Testing
         #expect(problem(["routes": "fixed", "penalties": ["balance": 1]]).contains("settings.penalties") && problem(["evaluation": "masked"]).contains("for measuring"))
         #expect(problem(["routes": "fixed", "model": ["units": [2, 2, 2], "steps": [3, 2, 2]]]).contains("settings.model.steps"))
         #expect(problem(["temperature": ["from": 1, "to": 2]]).contains("temperature.to") && problem(["temperature": ["warmUp": 0.6, "hard": 0.6]]).contains("temperature.hard"))
+        #expect(problem(["order": ["share": 0.9]]).contains("order.share 0.9") && problem(["order": ["doubt": 2]]).contains("order.doubt"))
+        #expect(problem(["routes": "fixed", "order": ["share": 0.1]]).contains("settings.order") && problem(["routes": "fixed", "model": ["affine": "step"]]).contains("model.affine"))
         #expect(problem(["penalties": ["cost": 1]]).contains("penalties.cost") && problem(["augment": ["pad": -1]]).contains("augment.pad") && problem(["batch": 1]).contains("batch"))
         #expect(problem(["model": ["units": [1, 1, 1]]]).contains("nothing to choose from") && problem([:], schema: Scenario.regression).contains("softmax"))
         let error = #expect(throws: AccrueError.self) { try Self.run(Self.settings(["batch": 50]), rows: 120, shards: 3) }

@@ -109,6 +109,33 @@ import Testing
         for (name, tensor) in gradient.tensors { try Self.expectClose(tensor, try other.tensor(name), 1e-8, name) }
     }
 
+    @Test("beside the order of a ResNet the controller learns that order, and the features do not feel it")
+    func ordered() throws {
+        let network = try Self.network(steps: [3, 3], more: ["skip": true]), weights = try Self.weights(network), x = try Self.inputs(network)
+        let (logits, shares) = try Self.trained(network, x, weights, .ordered)
+        // Unit t modulo their number.
+        try Self.expectClose(logits, try Self.resNet(network, x, weights, blocks: [[0, 1, 2], [0, 1, 0]]))
+        #expect(shares.map { $0.map(\.shape) } == [[[6, 4], [6, 4], [6, 4]], [[6, 3], [6, 3], [6, 3]]])
+        func taught(_ doubt: Double) throws -> NamedTensors {
+            try valueAndGradient(at: weights) { (w) throws(AccrueError) in
+                var norms = ResidualNorms(w)
+                let shares = try network.trained(x, w, rule: .ordered, temperature: 1, norms: &norms).shares
+                guard let loss = try RoutePenalties.order(shares, units: [3, 2], doubt: doubt) else { return try .scalar(0, dtype: .f64) }
+                return loss
+            }.gradient
+        }
+        for (name, tensor) in try taught(0.3).tensors {
+            let largest = try tensor.absolute().largest().item(), isController = name.hasPrefix("controller") || name.contains("embedding") || name.contains("choice")
+            #expect(isController ? largest > 1e-6 : largest == 0, "\(name): \(largest)")
+        }
+        // A stage of one step: shares of 1 − doubt + doubt/M at its unit and doubt/M elsewhere are what costs least, their own entropy.
+        let doubt = 0.3, wanted = [1 - doubt + doubt / 4, doubt / 4, doubt / 4, doubt / 4]
+        func cost(_ shares: [Double]) throws -> Double { try #require(try RoutePenalties.order([[try Tensor(shares, shape: [1, 4])]], units: [3], doubt: doubt)).item() }
+        #expect(try abs(cost(wanted) - RouteInformation.entropy(wanted)) < 1e-12)
+        #expect(try abs(cost([0.25, 0.25, 0.25, 0.25]) - log(4)) < 1e-12)
+        for other in [[0.7, 0.1, 0.1, 0.1], [0.85, 0.05, 0.05, 0.05]] { #expect(try cost(other) > cost(wanted)) }
+    }
+
     @Test("a set with shares of one unit alone is that unit, outputs and gradients, with all others computed beside it")
     func oneHot() throws {
         let units = ResidualUnits("set", count: 3, channels: 4), x = try Self.key.normal([5, 4, 6, 6], dtype: .f64)
@@ -171,7 +198,7 @@ import Testing
 
     @Test("gradients through all steps, with frozen noise, agree with finite differences in Float64", arguments: ["soft", "gumbel", "topK", "gru"])
     func finiteDifferences(_ kind: String) throws {
-        let network = try Self.network(units: [3, 2], steps: [2, 2], more: kind == "gru" ? ["controller": "gru", "shared": false] : ["skip": .bool(kind == "gumbel")])
+        let network = try Self.network(units: [3, 2], steps: [2, 2], more: kind == "gru" ? ["controller": "gru", "shared": false, "affine": "step"] : ["skip": .bool(kind == "gumbel")])
         let weights = try Self.weights(network), x = try Self.inputs(network, rows: 3), penalties = RoutePenalties(balance: 0.3, balanced: .step, entropy: 0.2, cost: 0.1)
         let rule: RouteRule = kind == "gumbel" ? .gumbel(Self.key.folding("noise")) : kind == "topK" ? .topK(2) : .soft
         func loss(_ w: NamedTensors) throws(AccrueError) -> Tensor {
@@ -215,6 +242,12 @@ import Testing
         // Even over steps together, though each step uses one unit.
         let turns = try (0..<4).map { try Tensor([Int](repeating: $0, count: 6)).oneHot(4).cast(to: .f64) }
         #expect(try abs(RoutePenalties.balance(turns).item()) < 1e-12)
+        func balanced(_ by: RoutePenalties.Balance) throws -> Double {
+            try #require(try RoutePenalties(balance: 0.5, balanced: by, entropy: 0, cost: 0)([turns, [collapsed]], skip: false)).item()
+        }
+        // Step by step each of them is collapsed.
+        #expect(try abs(balanced(.stage) - 0.5 * 3) < 1e-12)
+        #expect(try abs(balanced(.step) - 0.5 * 6) < 1e-12)
         #expect(try abs(RoutePenalties.entropy([[even]]).item() - log(4)) < 1e-12 && RoutePenalties.entropy([[collapsed, collapsed]]).item() == 0)
         let shares = try (try Self.key.normal([200, 4], dtype: .f64) * 2).softmax(1), rows = try shares.doubles()
         let entropy = try RoutePenalties.entropy([[shares]]).item()
@@ -284,9 +317,9 @@ import Testing
         }
     }
 
-    @Test("predictions with statistics folded in are those of the norms, one after the other")
-    func folded() throws {
-        let network = try Self.network(channels: [4], units: [2], steps: [2]), weights = try Self.weights(network, dtype: .f32), statistics = try Self.statistics(network)
+    @Test("predictions with statistics folded in are those of the norms, one after the other", arguments: ["unit", "step"])
+    func folded(_ affine: String) throws {
+        let network = try Self.network(channels: [4], units: [2], steps: [2], more: ["affine": .string(affine)]), weights = try Self.weights(network, dtype: .f32), statistics = try Self.statistics(network)
         let x = try Self.inputs(network, dtype: .f32)
         func norm(_ x: Tensor, _ affine: String, _ name: String) throws -> Tensor {
             try x.batchNormalised(
@@ -296,9 +329,10 @@ import Testing
         var y = try norm(try x.convolved(try weights.tensor("stem.conv.weight"), nil, padding: 1), "stem.norm", "stem.norm").relu()
         var memory = try network.controller.memory(rows: 6, dtype: .f32)
         for step in 0..<2 {
+            let own = affine == "step" ? ".step\(step + 1)" : ""
             let shares = try RouteRule.soft.shares(try network.controller(y, &memory, stage: network.stages[0], weights), temperature: 0.8, place: step)
-            let first = try norm(try y.convolved(try weights.tensor("stage1.units.conv1.weight"), nil, padding: 1), "stage1.units.norm1", "stage1.units.norm1.step\(step + 1)").relu()
-            let second = try norm(try first.convolved(try weights.tensor("stage1.units.conv2.weight"), nil, padding: 1, groups: 2), "stage1.units.norm2", "stage1.units.norm2.step\(step + 1)")
+            let first = try norm(try y.convolved(try weights.tensor("stage1.units.conv1.weight"), nil, padding: 1), "stage1.units.norm1" + own, "stage1.units.norm1.step\(step + 1)").relu()
+            let second = try norm(try first.convolved(try weights.tensor("stage1.units.conv2.weight"), nil, padding: 1, groups: 2), "stage1.units.norm2" + own, "stage1.units.norm2.step\(step + 1)")
             let mix = try (second.reshaped([6, 2, 4, 8, 8]) * (try shares.reshaped([6, 2, 1, 1, 1]))).sum(1)
             y = try (y + mix).relu()
         }
@@ -327,9 +361,10 @@ import Testing
         #expect(abs(try RoutePenalties.balance([shares]).item() - (3 * (try usage.squared().sum().item()) - 1)) < 1e-12)
     }
 
-    @Test("an appended unit changes nothing but that the others' soft shares shrink by 1 − r; hard routes stay where the largest logit is above −4")
-    func newUnit() throws {
-        let old = try Self.network(channels: [4], units: [2], steps: [1]), new = try Self.network(channels: [4], units: [3], steps: [1])
+    @Test("an appended unit changes nothing but that the others' soft shares shrink by 1 − r; hard routes stay where the largest logit is above −4", arguments: ["unit", "step"])
+    func newUnit(_ affine: JSONValue) throws {
+        let old = try Self.network(channels: [4], units: [2], steps: [1], more: ["affine": affine])
+        let new = try Self.network(channels: [4], units: [3], steps: [1], more: ["affine": affine])
         func state(_ network: RoutedNetwork, _ weights: NamedTensors) throws -> DynamicRouting.State {
             let statistics = try Self.statistics(network)
             return DynamicRouting.State(weights: weights, hard: statistics, soft: statistics, usage: RouteUsage(network), steps: 3)

@@ -76,7 +76,10 @@ def served(program, pipeline, posterior, changes=()):
                 place = place.setdefault(key, {})
             with contextlib.suppress(json.JSONDecodeError):
                 value = json.loads(value)
-            place[last] = value
+            if value is None:
+                place.pop(last, None)
+            else:
+                place[last] = value
         pathlib.Path(home, "pipeline.json").write_text(json.dumps(file))
         with open(f"{home}/log", "w") as log:
             daemon = subprocess.Popen([program, "serve", "--home", home, "--workers", "1", "--json"], env=one_thread, stdout=subprocess.PIPE, stderr=log, text=True)

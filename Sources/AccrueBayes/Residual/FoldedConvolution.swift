@@ -49,7 +49,7 @@ public struct FoldedUnits: Sendable {
         channels = units.channels
         let names = units.statistics(step: step), part = only.map { $0 * units.channels..<($0 + 1) * units.channels }
         func folded(_ index: Int) throws(AccrueError) -> FoldedConvolution {
-            try FoldedConvolution("\(units.name).conv\(index).weight", norm: "\(units.name).norm\(index)", weights, statistics, named: names[index - 1], part: part)
+            try FoldedConvolution("\(units.name).conv\(index).weight", norm: units.affine(index, step: step), weights, statistics, named: names[index - 1], part: part)
         }
         all = (try folded(1), try folded(2))
         var each: [(first: FoldedConvolution, second: FoldedConvolution)] = []

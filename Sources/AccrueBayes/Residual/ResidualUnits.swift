@@ -5,24 +5,34 @@ public import AccrueTensor
 /// output has its input's shape. A chain of such units is a stage of a ResNet.
 ///
 /// Weights: NAME.conv1.weight and NAME.conv2.weight [units·channels, channels, 3, 3], NAME.norm1 and NAME.norm2, `.scale` and `.shift` [units·channels]: unit
-/// after unit. Statistics are of a unit at a step, since a unit meets another input at each. Source: He et al. 2016 (arXiv 1512.03385).
+/// after unit; where each step has its own scales and shifts, NAME.norm1.stepT and NAME.norm2.stepT. Statistics are of a unit at a step, since a unit meets another
+/// input at each. Source: He et al. 2016 (arXiv 1512.03385).
 public struct ResidualUnits: Equatable, Sendable {
     public let name: String
     public let count: Int
     public let channels: Int
+    /// How many steps have scales and shifts of their own; nil: a unit has one for all of them.
+    public let ownSteps: Int?
 
-    public init(_ name: String, count: Int, channels: Int) {
+    public init(_ name: String, count: Int, channels: Int, ownSteps: Int? = nil) {
         self.name = name
         self.count = count
         self.channels = channels
+        self.ownSteps = ownSteps
     }
 
     /// First weights: convolutions N(0, 2/(9·channels)), norms 1 and 0, but the last norm's scale, `lastScale`.
     public func initialWeights(lastScale: Double, key: RandomKey) throws(AccrueError) -> [(String, Tensor)] {
         let width = count * channels
-        return try firstLayer(name, 1, inputs: channels, outputs: width, scale: 1, key: key)
-            + firstLayer(name, 2, inputs: channels, outputs: width, scale: lastScale, key: key)
+        func layer(_ index: Int, scale: Double) throws(AccrueError) -> [(String, Tensor)] {
+            let norms = ownSteps.map { (0..<$0).map { affine(index, step: $0) } } ?? [affine(index, step: 0)]
+            return try firstLayer("\(name).conv\(index).weight", norms: norms, inputs: channels, outputs: width, scale: scale, key: key)
+        }
+        return try layer(1, scale: 1) + layer(2, scale: lastScale)
     }
+
+    /// The name of the scale and shift of a step's norm, 1 or 2.
+    func affine(_ index: Int, step: Int) -> String { ownSteps == nil ? "\(name).norm\(index)" : "\(name).norm\(index).step\(step + 1)" }
 
     /// Names of the statistics of a step.
     public func statistics(step: Int) -> [String] { [1, 2].map { "\(name).norm\($0).step\(step + 1)" } }
@@ -34,19 +44,19 @@ public struct ResidualUnits: Equatable, Sendable {
     public func mixed(_ x: Tensor, shares: Tensor, step: Int, _ weights: NamedTensors, _ norms: inout ResidualNorms) throws(AccrueError) -> Tensor {
         let statistics = statistics(step: step)
         // All units read the same input: their first convolutions are one.
-        let first = try norms.relu(try x.convolved(try weights.tensor("\(name).conv1.weight"), nil, padding: 1), "\(name).norm1", statistics: statistics[0])
+        let first = try norms.relu(try x.convolved(try weights.tensor("\(name).conv1.weight"), nil, padding: 1), affine(1, step: step), statistics: statistics[0])
         let second = try first.convolved(try weights.tensor("\(name).conv2.weight"), nil, padding: 1, groups: count)
-        return try norms.mix(second, "\(name).norm2", statistics: statistics[1], shares: shares, addedTo: x)
+        return try norms.mix(second, affine(2, step: step), statistics: statistics[1], shares: shares, addedTo: x)
     }
 
     /// One training step with one unit for all rows: max(0, x + F(x)).
     public func applied(_ unit: Int, to x: Tensor, step: Int, _ weights: NamedTensors, _ norms: inout ResidualNorms) throws(AccrueError) -> Tensor {
         let part = unit * channels..<(unit + 1) * channels, statistics = statistics(step: step)
         let first = try norms.relu(
-            try x.convolved(try weights.tensor("\(name).conv1.weight").rows(part), nil, padding: 1), "\(name).norm1", statistics: statistics[0], part: part)
+            try x.convolved(try weights.tensor("\(name).conv1.weight").rows(part), nil, padding: 1), affine(1, step: step), statistics: statistics[0], part: part)
         let second = try first.convolved(try weights.tensor("\(name).conv2.weight").rows(part), nil, padding: 1)
         return try norms.mix(
-            second, "\(name).norm2", statistics: statistics[1], part: part, shares: try .ones([x.rowCount, 1], dtype: x.dtype), addedTo: x)
+            second, affine(2, step: step), statistics: statistics[1], part: part, shares: try .ones([x.rowCount, 1], dtype: x.dtype), addedTo: x)
     }
 
     /// Multiply-adds of one unit on one picture with this many positions.
@@ -67,7 +77,10 @@ public struct DownsamplingBlock: Equatable, Sendable {
     }
 
     public func initialWeights(key: RandomKey) throws(AccrueError) -> [(String, Tensor)] {
-        try firstLayer(name, 1, inputs: inputs, outputs: outputs, scale: 1, key: key) + firstLayer(name, 2, inputs: outputs, outputs: outputs, scale: 1, key: key)
+        func layer(_ index: Int, _ inputs: Int) throws(AccrueError) -> [(String, Tensor)] {
+            try firstLayer("\(name).conv\(index).weight", norms: ["\(name).norm\(index)"], inputs: inputs, outputs: outputs, scale: 1, key: key)
+        }
+        return try layer(1, inputs) + layer(2, outputs)
     }
 
     public func callAsFunction(_ x: Tensor, _ weights: NamedTensors, _ norms: inout ResidualNorms) throws(AccrueError) -> Tensor {
@@ -89,11 +102,11 @@ public struct DownsamplingBlock: Equatable, Sendable {
     public func multiplyAdds(positions: Int) -> Int { 9 * (inputs + outputs) * outputs * positions }
 }
 
-/// First weights of NAME.convINDEX, N(0, 2/(9·inputs)), and of the norm behind it: a scale and no shift.
-private func firstLayer(_ name: String, _ index: Int, inputs: Int, outputs: Int, scale: Double, key: RandomKey) throws(AccrueError) -> [(String, Tensor)] {
-    let convolution = "\(name).conv\(index).weight", norm = "\(name).norm\(index)"
-    return [
-        (convolution, try key.folding(convolution).normal([outputs, inputs, 3, 3]) * (2 / Double(9 * inputs)).squareRoot()),
-        ("\(norm).scale", try .full([outputs], scale)), ("\(norm).shift", try .zeros([outputs])),
-    ]
+/// First weights of a convolution, N(0, 2/(9·inputs)), and of the norms behind it: a scale and no shift.
+private func firstLayer(
+    _ convolution: String, norms: [String], inputs: Int, outputs: Int, scale: Double, key: RandomKey
+) throws(AccrueError) -> [(String, Tensor)] {
+    var list = [(convolution, try key.folding(convolution).normal([outputs, inputs, 3, 3]) * (2 / Double(9 * inputs)).squareRoot())]
+    for norm in norms { list += [("\(norm).scale", try .full([outputs], scale)), ("\(norm).shift", try .zeros([outputs]))] }
+    return list
 }

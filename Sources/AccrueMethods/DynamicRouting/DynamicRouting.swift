@@ -122,13 +122,17 @@ public struct DynamicRouting: LearningMethod {
             rows: try design.rows(shard), round: round, key: key
         ) { (weights, batch, stepKey) throws(AccrueError) in
             let pictures = try settings.augment(try batch.inputs.reshaped([batch.inputs.rowCount] + network.inputShape), key: stepKey)
-            let temperature = settings.temperature.at(number, of: plan.steps, isFirst: work.steps == 0)
+            let temperature = settings.temperature.at(number, of: plan.steps, after: settings.order, isFirst: work.steps == 0)
             let rule = rule(at: number, of: plan.steps, isFirst: work.steps == 0, key: stepKey)
             number += 1
             return try valueAndGradient(at: weights) { (weights) throws(AccrueError) in
                 var norms = ResidualNorms(weights)
                 let (logits, shares) = try network.trained(pictures, weights, rule: rule, temperature: temperature, norms: &norms)
                 let loss = try settings.likelihood.loss(logits, batch.targets, weights: weights)
+                if case .ordered = rule {
+                    return try RoutePenalties.order(shares, units: settings.model.units, doubt: settings.order.doubt)
+                        .map { (taught) throws(AccrueError) in try loss + taught } ?? loss
+                }
                 return try settings.penalties(shares, skip: network.skip).map { (penalty) throws(AccrueError) in try loss + penalty } ?? loss
             }
         }
@@ -229,7 +233,8 @@ public struct DynamicRouting: LearningMethod {
     private func rule(at step: Int, of steps: Int, isFirst: Bool, key: RandomKey) -> RouteRule {
         if settings.routes == .fixed { return .fixed }
         if settings.evaluation != .soft, Double(step) >= (1 - settings.temperature.hard) * Double(steps) { return .straightThrough(nil) }
-        if isFirst, Double(step) < settings.temperature.warmUp * Double(steps) { return .soft }
+        if isFirst, Double(step) < settings.order.share * Double(steps) { return .ordered }
+        if isFirst, Double(step) < (settings.order.share + settings.temperature.warmUp) * Double(steps) { return .soft }
         return switch settings.routes {
         case .soft: .soft
         case .gumbel: .gumbel(key)

@@ -3,9 +3,24 @@ public import AccrueCore
 import Foundation
 
 extension DynamicRouting {
+    /// What a norm's scales and shifts belong to.
+    enum Affine: String, CaseIterable, Sendable {
+        case unit
+        case step
+    }
+
+    /// The first steps of the first round, in which units are used in the order of a ResNet, unit t (modulo their number) at step t, and the controller learns
+    /// to choose so: routes then depart from a network that works.
+    public struct Order: Equatable, Sendable {
+        /// Of the round's steps; default 0.
+        public var share: Double
+        /// What the controller leaves to other choices, all alike; default 0.3.
+        public var doubt: Double
+    }
+
     /// What is built.
     public struct Model: Equatable, Sendable {
-        public static let keys = ["channels", "units", "steps", "skip", "controller", "embedding", "hidden", "shared"]
+        public static let keys = ["channels", "units", "steps", "skip", "affine", "controller", "embedding", "hidden", "shared"]
         /// Of each stage; default [16, 32, 64]. Each stage but the first halves height and width.
         public var channels: [Int]
         /// M, units of each stage's set; default 6, then 5.
@@ -14,6 +29,8 @@ extension DynamicRouting {
         public var steps: [Int]
         /// Whether a step may also choose to do nothing; default false.
         public var skip: Bool
+        /// Whether a unit has one scale and shift of a norm (`unit`, the default) or one for each step at which it may be used (`step`).
+        var affine: Affine
         /// `controller`: lstm (default) or gru; `embedding` and `hidden`, its widths, default 10; `shared`: one for all stages (default true).
         var controller: RouteController
 
@@ -23,6 +40,7 @@ extension DynamicRouting {
             units = try model.wholes("units", default: channels.indices.map { $0 == 0 ? 6 : 5 }, in: 1...64)
             steps = try model.wholes("steps", default: units, in: 1...64)
             skip = try model.flag("skip", default: false)
+            affine = try model.choice("affine", default: .unit)
             controller = RouteController(
                 kind: try model.choice("controller", default: .lstm), embedding: try model.whole("embedding", default: 10, in: 1...1_024),
                 hidden: try model.whole("hidden", default: 10, in: 1...1_024), shared: try model.flag("shared", default: true))
@@ -62,7 +80,7 @@ extension DynamicRouting {
         case gumbel
     }
 
-    /// T of the softmax in the first round: `from` for the first `warmUp` of its steps, then falling exponentially to `to` where the last `hard` of them
+    /// T of the softmax in the first round: `from` for the first `warmUp` of its steps (behind those of `order`), then falling exponentially to `to` where the last `hard` of them
     /// begin; later rounds begin where it ended.
     public struct Temperature: Equatable, Sendable {
         /// Default 5.
@@ -76,9 +94,9 @@ extension DynamicRouting {
         public var hard: Double
 
         /// At a step of a round.
-        func at(_ step: Int, of steps: Int, isFirst: Bool) -> Double {
+        func at(_ step: Int, of steps: Int, after order: Order, isFirst: Bool) -> Double {
             guard isFirst else { return to }
-            let start = warmUp * Double(steps), end = (1 - hard) * Double(steps)
+            let start = (order.share + warmUp) * Double(steps), end = (1 - hard) * Double(steps)
             let share = end > start ? min(1, max(0, (Double(step) - start) / (end - start))) : 1
             return from * Foundation.pow(to / from, share)
         }
@@ -88,7 +106,7 @@ extension DynamicRouting {
     /// this project's.
     public struct Settings: Sendable {
         public static let keys = [
-            "model", "likelihood", "routes", "topK", "temperature", "penalties", "evaluation", "epochs", "batch", "learningRate", "warmUp", "finalRate", "averageTail",
+            "model", "likelihood", "routes", "topK", "order", "temperature", "penalties", "evaluation", "epochs", "batch", "learningRate", "warmUp", "finalRate", "averageTail",
             "weightDecay", "augment",
         ]
         public var model: Model
@@ -96,6 +114,7 @@ extension DynamicRouting {
         public var routes: Routes
         /// k of `routes: topK`; default 2.
         public var topK: Int
+        public var order: Order
         public var temperature: Temperature
         /// `penalties`: `balance` (default 0.01), `entropy` and `cost` (default 0), nats. Negative entropy: exploration.
         var penalties: RoutePenalties
@@ -126,6 +145,8 @@ extension DynamicRouting {
             likelihood = try Likelihood(settings, schema: schema)
             routes = try settings.choice("routes", default: .soft)
             topK = try settings.whole("topK", default: 2, in: 1...64)
+            let first = try settings.section("order", known: ["share", "doubt"])
+            order = Order(share: try first.number("share", default: 0, in: 0...1), doubt: try first.number("doubt", default: 0.3, in: 0...1))
             let heat = try settings.section("temperature", known: ["from", "to", "warmUp", "hard"])
             temperature = Temperature(
                 from: try heat.number("from", default: 5, in: 1e-3...1e3), to: try heat.number("to", default: 0.5, in: 1e-3...1e3),
@@ -154,9 +175,10 @@ extension DynamicRouting {
             if settings.has("topK"), routes != .topK { throw settings.refuse("topK", "belongs to routes topK, not to \(routes.rawValue)", hint: "leave it out, or set routes: topK") }
             if routes == .topK, let few = model.units.min(), topK > few { throw settings.refuse("topK", "is \(topK); a stage has \(few) units", hint: "give a number from 1 to \(few)") }
             if routes == .fixed {
-                for key in ["temperature", "penalties", "evaluation"] where settings.has(key) {
+                for key in ["order", "temperature", "penalties", "evaluation"] where settings.has(key) {
                     throw settings.refuse(key, "belongs to routes that are learned, not to fixed ones", hint: "leave it out")
                 }
+                if model.affine == .step { throw settings.refuse("model.affine", "is step; fixed routes use a unit at one step alone", hint: "leave it out") }
                 if model.skip { throw settings.refuse("model.skip", "is true; fixed routes skip nothing", hint: "leave it out") }
                 for (units, steps) in zip(model.units, model.steps) where units != steps {
                     throw settings.refuse("model.steps", "has \(steps) where there are \(units) units; with fixed routes unit t is used at step t", hint: "give as many steps as units")
@@ -166,8 +188,8 @@ extension DynamicRouting {
             }
             if evaluation == .masked { throw settings.refuse("evaluation", "is masked, which is for measuring", hint: "choose hard, soft or gumbel, and ask for masked in a question") }
             if temperature.to > temperature.from { throw heat.refuse("to", "is \(temperature.to), above from, \(temperature.from)", hint: "give a number from 0.001 to \(temperature.from)") }
-            if temperature.warmUp + temperature.hard > 1 {
-                throw heat.refuse("hard", "is \(temperature.hard), and warmUp \(temperature.warmUp): more than all steps", hint: "lower one of them")
+            if order.share + temperature.warmUp + temperature.hard > 1 {
+                throw heat.refuse("hard", "is \(temperature.hard), warmUp \(temperature.warmUp) and order.share \(order.share): more than all steps", hint: "lower one of them")
             }
             if terms.has("cost"), !model.skip { throw terms.refuse("cost", "counts steps that do not skip; model.skip is not true", hint: "add skip: true to settings.model, or leave it out") }
         }

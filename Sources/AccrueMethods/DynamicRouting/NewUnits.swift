@@ -31,7 +31,7 @@ struct NewUnits {
             guard old.contains(name), try old.tensor(name).shape != tensor.shape else { rest.append((name, tensor)); continue }
             let stage = network.stages.first { name.hasPrefix("\($0.name).") }
             switch name {
-            case let name where stage != nil && !network.skip && (name.hasSuffix(".norm2.scale") || name.hasSuffix(".norm2.shift") || name.hasSuffix(".choice.weight")):
+            case let name where stage != nil && !network.skip && (name.contains(".units.norm2.") || name.hasSuffix(".choice.weight")):
                 rest.append((name, try tensor.zerosLike()))
             case let name where stage != nil && !network.skip && name.hasSuffix(".choice.bias"): rest.append((name, try .full(tensor.shape, Self.bias)))
             case let name where stage != nil && !network.skip && name.contains(".units."): rest.append((name, tensor))

@@ -41,6 +41,21 @@ struct RoutePenalties: Equatable, Sendable {
         return try (try usage.squared().sum() * Double(usage.elementCount)) - 1
     }
 
+    /// Beside the order of a ResNet: the mean over steps and rows of the cross entropy, nats, of a controller's shares with 1 − doubt at unit t (modulo their
+    /// number) and the rest spread over all choices.
+    static func order(_ shares: [[Tensor]], units: [Int], doubt: Double) throws(AccrueError) -> Tensor? {
+        var sum: Tensor?, steps = 0
+        for (stage, units) in zip(shares, units) {
+            for (step, share) in stage.enumerated() {
+                let logs = try share.maximum(1e-30).log(), unit = step % units, own = try logs.narrowed(1, unit..<unit + 1)
+                let term = try (try own.mean() * -(1 - doubt)) - (try logs.mean() * doubt)
+                sum = try sum.map { (sum) throws(AccrueError) in try sum + term } ?? term
+                steps += 1
+            }
+        }
+        return try sum.map { (sum) throws(AccrueError) in try sum / Double(steps) }
+    }
+
     /// Nats, over all steps of all stages.
     static func entropy(_ shares: [[Tensor]]) throws(AccrueError) -> Tensor {
         var sum = try Tensor.scalar(0, dtype: shares.joined().first?.dtype ?? .f32), steps = 0

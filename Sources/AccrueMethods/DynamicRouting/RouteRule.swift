@@ -15,13 +15,15 @@ enum RouteRule: Sendable {
     case hard
     /// A one at the largest of l + G.
     case drawn(RandomKey)
+    /// Unit t at step t (t modulo their number), beside which a controller learns to choose it: its own shares are those that are returned.
+    case ordered
     /// Unit t at step t: no controller.
     case fixed
 
     /// Whether a step uses one unit for each picture.
     var isHard: Bool {
         switch self {
-        case .hard, .drawn, .fixed, .straightThrough: true
+        case .hard, .drawn, .fixed, .ordered, .straightThrough: true
         case .soft, .gumbel, .topK: false
         }
     }
@@ -45,7 +47,7 @@ enum RouteRule: Sendable {
             return try (kept / temperature).softmax(1)
         case .hard: return try Self.largest(logits)
         case .drawn(let key): return try Self.largest(try noisy(logits, key, place))
-        case .fixed: throw AccrueError(.engine, while: "routing", "fixed routes have no logits")
+        case .fixed, .ordered: throw AccrueError(.engine, while: "routing", "fixed routes have no logits")
         }
     }
 

@@ -47,7 +47,8 @@ struct RoutedNetwork: Equatable, Sendable {
             let name = "stage\(index + 1)"
             stages.append(
                 RoutedStage(
-                    name: name, units: ResidualUnits("\(name).units", count: model.units[index], channels: channels), steps: model.steps[index],
+                    name: name, units: ResidualUnits("\(name).units", count: model.units[index], channels: channels, ownSteps: isFixed || model.affine == .unit ? nil : model.steps[index]),
+                    steps: model.steps[index],
                     downsampling: index == 0 ? nil : DownsamplingBlock("\(name).down", inputs: model.channels[index - 1], outputs: channels),
                     positions: image[1] * image[2] >> (2 * index), firstStep: step))
             step += model.steps[index]
@@ -105,6 +106,12 @@ struct RoutedNetwork: Equatable, Sendable {
             for step in 0..<stage.steps {
                 if isFixed {
                     x = try stage.units.applied(step, to: x, step: step, weights, &norms)
+                    continue
+                }
+                if case .ordered = rule {
+                    // What the controller is taught leaves the features alone.
+                    here.append(try controller(try x.detached(), &memory, stage: stage, weights).softmax(1))
+                    x = try stage.units.applied(step % stage.units.count, to: x, step: step, weights, &norms)
                     continue
                 }
                 let logits = try controller(x, &memory, stage: stage, weights)

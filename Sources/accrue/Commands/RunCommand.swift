@@ -18,7 +18,7 @@ struct RunCommand: ParsableCommand {
     @Option(help: "Write the last version's posterior to this file (safetensors).") var out: String?
     @Flag(help: "One JSON line a version, and one with the figures at the end.") var json = false
     @Option(help: "Run the file with the values of this one of its profiles.") var profile: String?
-    @Option(name: .customLong("set"), help: "Another value at a place of the file, as key.key=value; may be given several times.") var changes: [String] = []
+    @Option(name: .customLong("set"), help: "Another value at a place of the file, as key.key=value (null takes it away); may be given several times.") var changes: [String] = []
     @Option(help: "Also score every version on this many rows of the hold-out, its first.") var each: Int?
     @Option(help: "Draws with which the hold-out is scored; else the method's own number.") var draws: Int?
     @Flag(help: .private) var baselines = false

@@ -17,7 +17,7 @@ enum PipelineFile {
         return try json(node, path: path)
     }
 
-    /// The file with other values at some places, each given as `key.key=value`, the value as YAML.
+    /// The file with other values at some places, each given as `key.key=value`, the value as YAML; `null` takes a key away, as in a profile.
     /// - Throws: `invalidInput` when one has no `=`, leads through a value that is no mapping, or is not YAML.
     static func setting(_ changes: [String], in file: JSONValue) throws(AccrueError) -> JSONValue {
         var file = file
@@ -39,6 +39,10 @@ enum PipelineFile {
         guard let key = path.first else { return value }
         guard case .object(var fields) = mapping else {
             throw AccrueError(.invalidInput, while: operation, "'\(key)' would lie in \(mapping.canonical), which is no mapping", hint: "check the path of keys")
+        }
+        if case .null = value, path.count == 1 {
+            fields[key] = nil
+            return .object(fields)
         }
         fields[key] = try setting(path.dropFirst(), to: value, in: fields[key] ?? .object([:]), while: operation)
         return .object(fields)
