@@ -16,7 +16,9 @@ import Testing
             layers: [.affine(.init("hidden", .dense, inputs: 5, outputs: 6))] + norm + [.relu, .affine(.init("last", .dense, inputs: 6, outputs: 2))], inputShape: [5])
     }
 
-    private static func outputs(_ network: Network, _ weights: NamedTensors, _ x: Tensor, rate: Double, key: RandomKey = key, behind: [String]? = nil, isShared: Bool) throws -> [Double] {
+    private static func outputs(
+        _ network: Network, _ weights: NamedTensors, _ x: Tensor, rate: Double, key: RandomKey = key, behind: [String]? = nil, isShared: Bool
+    ) throws -> [Double] {
         let statistics: BatchStatistics = network.batchNorms.isEmpty ? [:] : ["hidden.norm": (try .full([6], 0.1), try .full([6], 2))]
         var pass = DropoutPass(PlainPass(weights, statistics: statistics), network: network, behind: behind, rate: rate, key: key, isShared: isShared)
         return try network.apply(x, &pass).doubles()
