@@ -238,6 +238,20 @@ import Testing
         #expect(problem("dropout").contains("no dropout") && problem("some").contains("all, batchNorm, dropout, none") && problem(3).contains("3"))
     }
 
+    @Test("a rate of 0 is no dropout, byte by byte; with dropout a row's answer does not depend on the rows beside it")
+    func dropping() throws {
+        let without = try Self.run(Self.settings())
+        #expect(try Self.run(Self.settings(["dropout": 0])) == without)
+        let settings = Self.settings(["dropout": 0.3]), states = try Self.run(settings)
+        #expect(states.last != without.last && states.first == without.first)
+        let state = try Self.loaded(settings, try #require(states.last))
+        for noise in ["all", "dropout"] {
+            let all = try #require(try Self.predict(state, ["noise": .string(noise), "draws": 4]).tensors["probabilities"]).doubles()
+            let few = try #require(try Self.predict(state, ["noise": .string(noise), "draws": 4], count: 3).tensors["probabilities"]).doubles()
+            for (a, b) in zip(few, all) { #expect(abs(a - b) < 1e-6, "\(noise)") }
+        }
+    }
+
     @Test("settings.drawn: convolutional leaves dense layers' statistics alone")
     func drawn() throws {
         let schema = Scenario.classes(2, [16, 16])

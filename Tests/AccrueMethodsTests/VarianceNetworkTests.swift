@@ -358,7 +358,15 @@ import Testing
         let answer = try Self.ask(state, "attack", ["epsilons": [0, 0.2, 1], "draws": 16, "steps": 2])
         let accuracies = try #require(answer.header["attacks"]?.array).map { try #require($0["accuracy"]?.double) }
         #expect(accuracies.count == 3 && accuracies[0] > 0.85 && accuracies[2] < accuracies[0], "\(accuracies)")
-        for header in [["epsilons": []], ["epsilons": [-1]], ["steps": 0], ["epsilon": 1]] as [JSONValue] {
+        let correct = try #require(answer.tensors["correct"]), marks = correct.doubles()
+        #expect(answer.header["rows"]?.int == correct.shape[0] && correct.shape[1] == 3)
+        for column in 0..<3 {
+            let sum = stride(from: column, to: marks.count, by: 3).reduce(0) { $0 + marks[$1] }
+            #expect(abs(sum / Double(correct.shape[0]) - accuracies[column]) < 1e-12)
+        }
+        let summary = try Self.ask(state, "attack", ["epsilons": [0, 0.2, 1], "draws": 16, "steps": 2, "summary": true])
+        #expect(summary.tensors.isEmpty && summary.header == answer.header)
+        for header in [["epsilons": []], ["epsilons": [-1]], ["steps": 0], ["epsilon": 1], ["summary": 1]] as [JSONValue] {
             let error = #expect(throws: AccrueError.self) { try Self.ask(state, "attack", header) }
             #expect(error?.code == .invalidInput)
         }

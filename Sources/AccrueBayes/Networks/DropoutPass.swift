@@ -33,6 +33,12 @@ public struct DropoutPass<Inner: NetworkPass>: NetworkPass {
         try dropping(layer.name, try inner.batchNorm(layer, x))
     }
 
+    /// Units are dropped before the pooling, so at once only where none are.
+    public mutating func pooledConvolution(_ layer: Layer.Affine, _ x: Tensor) throws(AccrueError) -> Tensor {
+        guard rate > 0, dropped.contains(layer.name) else { return try inner.pooledConvolution(layer, x) }
+        return try affine(layer, x).maxPooled(2, stride: 2).relu()
+    }
+
     private func dropping(_ name: String, _ y: Tensor) throws(AccrueError) -> Tensor {
         guard rate > 0, dropped.contains(name) else { return y }
         let kept = try key.folding(name).uniform([isShared ? 1 : y.rowCount] + y.shape.dropFirst()).isBelow(1 - rate)

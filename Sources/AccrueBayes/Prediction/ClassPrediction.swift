@@ -13,6 +13,9 @@ public struct ClassPrediction: Equatable, Sendable {
     /// Entropy of the mean minus mean entropy: what the draws disagree about; never negative.
     public var mutualInformation: Double { max(0, totalEntropy - expectedEntropy) }
 
+    /// The class of the largest mean probability, the first of equals.
+    public var likeliest: Int { probabilities.indices.max { probabilities[$0] < probabilities[$1] } ?? 0 }
+
     public init(probabilities: [Double], totalEntropy: Double, expectedEntropy: Double) {
         self.probabilities = probabilities
         self.totalEntropy = totalEntropy

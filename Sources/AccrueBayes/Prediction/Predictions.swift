@@ -35,17 +35,15 @@ public enum Predictions: Sendable {
         }
     }
 
-    /// The score of rows whose inputs were changed.
+    /// Of rows whose inputs were changed.
     /// - Parameters:
     ///   - inputs: the rows of `range`, as the network reads them; at most 250.
-    ///   - rows: with targets.
-    public static func score(
+    ///   - rows: that they were made of.
+    public init(
         _ inputs: Tensor, of rows: DesignRows, _ range: Range<Int>, network: Network, likelihood: Likelihood, members: [PreparedMember]
-    ) throws(AccrueError) -> Score {
+    ) throws(AccrueError) {
         let members = PreparedMembers(draws: members, linearisation: nil)
-        let predictions = try Predictions(try DrawnOutputs(inputs, network: network, members: members), 0..<range.count, rows, likelihood: likelihood, members: members)
-        guard let targets = try rows.observed() else { throw AccrueError(.invalidInput, while: "scoring rows", "the rows have no targets") }
-        return predictions.score(Array(targets[range]))
+        self = try Predictions(try DrawnOutputs(inputs, network: network, members: members), 0..<range.count, rows, likelihood: likelihood, members: members)
     }
 
     /// The rows' score against their targets [rows] (class numbers or numbers).

@@ -24,9 +24,8 @@ struct VarianceLayerQuery: Sendable {
     private static let rowsAtOnce = 250
 
     /// Rows of a question, as the network reads them, with targets where they came along.
-    private func rows(_ query: QueryBytes, needTargets: Bool, _ operation: String) throws(AccrueError) -> DesignRows {
+    private func rows(_ query: QueryBytes, _ operation: String) throws(AccrueError) -> DesignRows {
         let targets = Set(schema.tensors(.target).map(\.name)), given = query.tensors.keys.contains { targets.contains($0) }
-        if needTargets, !given { throw AccrueError(.invalidInput, while: operation, "the rows have no targets", hint: "send the tensor \(targets.sorted().joined(separator: ", ")) too") }
         let rows = try Rows(query.tensors, schema: schema, roles: given ? [.input, .target, .mask] : [.input, .mask], while: operation)
         guard rows.count <= Self.rowsMax else {
             throw AccrueError(.limitExceeded, while: operation, "\(rows.count) rows; at most \(Self.rowsMax) are allowed", hint: "send fewer, for example with --rows")
@@ -44,7 +43,7 @@ struct VarianceLayerQuery: Sendable {
         let reader = try SettingsReader(query.header, known: ["tau", "draws"], path: "header", while: operation)
         let tau = try reader.number("tau", default: 0.01, in: 0...1e6), draws = try reader.whole("draws", default: 8, in: 1...256)
         guard !layers.isEmpty else { throw AccrueError(.invalidInput, while: operation, "there are no variance layers: noise is dropout", hint: "ask a pipeline with noise: variance") }
-        let rows = try rows(query, needTargets: false, operation), statistics = try network.statistics(state.statistics)
+        let rows = try rows(query, operation), statistics = try network.statistics(state.statistics)
         // Kernels are drawn whole here: a gradient by a weight needs the weight.
         var drawn: [NetworkMember] = []
         for index in 0..<draws {
@@ -96,12 +95,14 @@ struct VarianceLayerQuery: Sendable {
 
     // MARK: attack
 
-    /// Header: `epsilons` (default 0, .01, .02, .05, .1, .2, .3, in units of the network's inputs), `draws` (default 16), `steps` (default 1). Inputs stay in the
-    /// range that the question's own have. The attacked prediction and the scored one have draws of different keys.
+    /// Header: `epsilons` (default 0, .01, .02, .05, .1, .2, .3, in units of the network's inputs), `draws` (default 16), `steps` (default 1), `summary` (no answers a
+    /// row). Inputs stay in the range that the question's own have. The attacked prediction and the scored one have draws of different keys. Tensor `correct`
+    /// [rows, epsilons], of classes alone: 1 where the class is still the likeliest.
     private func attack(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {
         let operation = "answering 'attack'"
-        let reader = try SettingsReader(query.header, known: ["epsilons", "draws", "steps"], path: "header", while: operation)
+        let reader = try SettingsReader(query.header, known: ["epsilons", "draws", "steps", "summary"], path: "header", while: operation)
         let draws = try reader.whole("draws", default: 16, in: 1...256), steps = try reader.whole("steps", default: 1, in: 1...100)
+        let isSummary = try reader.flag("summary", default: false)
         var epsilons = [0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3]
         if let asked = query.header["epsilons"] {
             let numbers = asked.array?.compactMap(\.double) ?? []
@@ -110,21 +111,31 @@ struct VarianceLayerQuery: Sendable {
             }
             epsilons = numbers
         }
-        let rows = try rows(query, needTargets: true, operation)
+        let rows = try rows(query, operation)
+        guard let targets = try rows.observed() else {
+            let names = schema.tensors(.target).map(\.name).joined(separator: ", ")
+            throw AccrueError(.invalidInput, while: operation, "the rows have no targets", hint: "send the tensor \(names) too")
+        }
         let all = try rows.inputs(0..<rows.count), most = try all.largest().item(), least = -(try all.negated().largest().item())
         let attackers = try members(state.variances, draws, key: key.folding("attack")), scored = try members(state.variances, draws, key: key.folding("score"))
         let prepared = try scored.map { (member) throws(AccrueError) in try PreparedMember(member, network: network, likelihood: likelihood) }
-        var list: [JSONValue] = []
-        for epsilon in epsilons {
+        let isOfClasses = if case .gaussian = likelihood { false } else { true }
+        var list: [JSONValue] = [], correct = [UInt8](repeating: 0, count: rows.count * epsilons.count)
+        for (column, epsilon) in epsilons.enumerated() {
             let attack = SignAttack(epsilon: epsilon, steps: steps, range: least...max(least, most))
             var score = Score()
             for start in stride(from: 0, to: rows.count, by: Self.rowsAtOnce) {
                 let end = min(rows.count, start + Self.rowsAtOnce), batch = try rows.batch(start..<end)
                 let moved = try attack.attacked(batch.inputs, batch.targets, network: network, likelihood: likelihood, members: attackers)
-                score.merge(try Predictions.score(moved, of: rows, start..<end, network: network, likelihood: likelihood, members: prepared))
+                let predictions = try Predictions(moved, of: rows, start..<end, network: network, likelihood: likelihood, members: prepared)
+                score.merge(predictions.score(Array(targets[start..<end])))
+                guard case .classes(let found) = predictions else { continue }
+                for (row, one) in zip(start..<end, found) where one.likeliest == Int(targets[row]) { correct[row * epsilons.count + column] = 1 }
             }
             list.append(.object(["epsilon": .number(epsilon)].merging(score.figures.mapValues { .number($0) }) { $1 }))
         }
-        return QueryBytes(verb: query.verb, header: ["attacks": .array(list), "draws": .integer(draws), "steps": .integer(steps)])
+        return QueryBytes(
+            verb: query.verb, header: ["attacks": .array(list), "draws": .integer(draws), "steps": .integer(steps), "rows": .integer(rows.count)],
+            tensors: isOfClasses && !isSummary ? ["correct": TensorBytes(correct, shape: [rows.count, epsilons.count])] : [:])
     }
 }
