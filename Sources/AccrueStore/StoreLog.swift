@@ -122,17 +122,8 @@ extension Store {
 
     /// An entry of a chunk as it is kept, with the workers that hold it: they need no table, and no page of it, as long as no others do.
     private static func payload(_ announced: AnnouncedChunk) -> String {
-        let chunk = announced.chunk
         var text = JSONText()
-        text.beginObject()
-        text.beginObject("chunk")
-        text.beginObject("_0")
-        text.field("bytes", chunk.bytes)
-        if !announced.workers.isEmpty { text.field("holders", announced.workers) }
-        text.field("identity", chunk.identity)
-        if let key = chunk.key { text.field("key", key) }
-        text.field("rows", chunk.rows)
-        for _ in 0..<3 { text.endObject() }
+        announced.chunk.writeEntry(to: &text, holders: announced.workers)
         return String(decoding: text.bytes, as: UTF8.self)
     }
 

@@ -13,16 +13,6 @@ extension Message {
         try self.init(verb.rawValue, id: id, encoding: header, payload: payload)
     }
 
-    /// The same with a header that writes itself.
-    public init(_ verb: Verb, id: String? = nil, encoding header: some DirectlyCoded, payload: [Data] = []) throws(AccrueError) {
-        try self.init(verb.rawValue, id: id, encoding: header, payload: payload)
-    }
-
-    /// The same with a header that writes itself.
-    public static func reply(_ id: String?, encoding header: some DirectlyCoded, payload: [Data] = []) throws(AccrueError) -> Message {
-        try Message("reply", id: id, encoding: header, payload: payload)
-    }
-
     /// The answer that grants a request, with a Codable header.
     /// - Throws: `invalidInput` when the header cannot be written as JSON.
     public static func reply(_ id: String?, encoding header: some Encodable, payload: [Data] = []) throws(AccrueError) -> Message {
@@ -36,12 +26,5 @@ extension Message {
     /// - Throws: `invalidInput` naming the field at fault.
     public func read<Header: Decodable>(_: Header.Type = Header.self) throws(AccrueError) -> Header {
         try header.decode(while: "reading the header of '\(verb)'")
-    }
-
-    /// The same of a type that reads itself.
-    public func read<Header: DirectlyCoded>(_: Header.Type = Header.self) throws(AccrueError) -> Header {
-        let header = header
-        if let direct = Header(json: header) { return direct }
-        return try header.decode(while: "reading the header of '\(verb)'")
     }
 }

@@ -36,19 +36,14 @@ public struct Message: Equatable, Sendable {
         left.verb == right.verb && left.payload == right.payload && left.header == right.header
     }
 
-    /// A message with a Codable header, to which a request id is added.
+    /// A message with a Codable header, to which a request id is added; one that writes itself does so.
     /// - Throws: `invalidInput` when the header cannot be written as JSON.
     public init(_ verb: String, id: String? = nil, encoding header: some Encodable, payload: [Data] = []) throws(AccrueError) {
-        self.init(verb, try JSONValue(encoding: header).adding(id: id), payload: payload)
-    }
-
-    /// The same with a header that writes itself.
-    public init(_ verb: String, id: String? = nil, encoding header: some DirectlyCoded, payload: [Data] = []) throws(AccrueError) {
         self.init(verb, payload: payload)
-        if let text = header.text, text.first == UInt8(ascii: "{") {
+        if let text = (header as? any DirectlyCoded)?.text, text.first == UInt8(ascii: "{") {
             stored = .text(text, id: id)
         } else {
-            stored = .value(try JSONValue(byCodable: header).adding(id: id))
+            stored = .value(try JSONValue(encoding: header).adding(id: id))
         }
     }
 

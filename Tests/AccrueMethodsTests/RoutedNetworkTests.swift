@@ -120,8 +120,7 @@ import Testing
             try valueAndGradient(at: weights) { (w) throws(AccrueError) in
                 var norms = ResidualNorms(w)
                 let shares = try network.trained(x, w, rule: .ordered, temperature: 1, norms: &norms).shares
-                guard let loss = try RoutePenalties.order(shares, units: [3, 2], doubt: doubt) else { return try .scalar(0, dtype: .f64) }
-                return loss
+                return try RoutePenalties.order(shares, units: [3, 2], doubt: doubt)
             }.gradient
         }
         for (name, tensor) in try taught(0.3).tensors {
@@ -130,7 +129,7 @@ import Testing
         }
         // A stage of one step: shares of 1 − doubt + doubt/M at its unit and doubt/M elsewhere are what costs least, their own entropy.
         let doubt = 0.3, wanted = [1 - doubt + doubt / 4, doubt / 4, doubt / 4, doubt / 4]
-        func cost(_ shares: [Double]) throws -> Double { try #require(try RoutePenalties.order([[try Tensor(shares, shape: [1, 4])]], units: [3], doubt: doubt)).item() }
+        func cost(_ shares: [Double]) throws -> Double { try RoutePenalties.order([[try Tensor(shares, shape: [1, 4])]], units: [3], doubt: doubt).item() }
         #expect(try abs(cost(wanted) - RouteInformation.entropy(wanted)) < 1e-12)
         #expect(try abs(cost([0.25, 0.25, 0.25, 0.25]) - log(4)) < 1e-12)
         for other in [[0.7, 0.1, 0.1, 0.1], [0.85, 0.05, 0.05, 0.05]] { #expect(try cost(other) > cost(wanted)) }

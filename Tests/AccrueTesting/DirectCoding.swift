@@ -1,4 +1,10 @@
 public import AccrueCore
+import Foundation
+
+extension DirectlyCoded {
+    /// What the text says; nil when only the Codable form writes this value.
+    public var json: JSONValue? { text.flatMap { try? JSONValue(parsing: Data($0)) } }
+}
 
 /// Compares the JSON that a value writes itself with that of its Codable form.
 public enum DirectCoding {

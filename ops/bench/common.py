@@ -54,10 +54,10 @@ def learn(program, title, file, path, options=(), changes=()):
 
 
 @contextlib.contextmanager
-def served(program, pipeline, posterior, changes=()):
+def served(program, pipeline, posterior, changes=(), profile=None):
     """A daemon of its own that serves a posterior, as version 1 of a pipeline file's: (the pipeline's name, the environment to ask it in).
 
-    `changes` are KEY=VALUE of other settings than the file's, values in JSON or else text.
+    `profile` is one of the file's, and `changes` are KEY=VALUE of --set.
     """
     with tempfile.TemporaryDirectory(prefix="accrue-bench.") as home:
 
@@ -67,19 +67,8 @@ def served(program, pipeline, posterior, changes=()):
                 raise SystemExit(f"accrue {' '.join(map(str, command))}: {done.stderr.strip()}{done.stdout.strip()}")
             return json.loads(done.stdout.splitlines()[0])
 
-        file = run(one_thread, "pipeline", "validate", pipeline)
-        for change in changes:
-            path, value = change.split("=", 1)
-            *keys, last = path.split(".")
-            place = file
-            for key in keys:
-                place = place.setdefault(key, {})
-            with contextlib.suppress(json.JSONDecodeError):
-                value = json.loads(value)
-            if value is None:
-                place.pop(last, None)
-            else:
-                place[last] = value
+        options = [*(["--profile", profile] if profile else []), *(part for change in changes for part in ("--set", change))]
+        file = run(one_thread, "pipeline", "validate", pipeline, *options)
         pathlib.Path(home, "pipeline.json").write_text(json.dumps(file))
         with open(f"{home}/log", "w") as log:
             daemon = subprocess.Popen([program, "serve", "--home", home, "--workers", "1", "--json"], env=one_thread, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -90,6 +79,8 @@ def served(program, pipeline, posterior, changes=()):
                 environment = dict(one_thread, ACCRUE_CONNECT=json.loads(ready)["control"])
                 name = run(environment, "pipeline", "apply", f"{home}/pipeline.json")["name"]
                 run(environment, "posterior", "import", name, "--in", posterior)
+                # Until the querier has it, version 0 would answer.
+                run(environment, "query", name, "describe", "--at", "1")
                 yield name, environment
             finally:
                 daemon.terminate()

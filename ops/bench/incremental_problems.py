@@ -17,18 +17,28 @@ def idx(path):
     return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
+# Means and standard deviations of the channels of a pixel from 0 to 1.
+TRANSFORMS = {
+    "cifar10": ([0.4912, 0.4821, 0.4465], [0.2457, 0.2429, 0.2611]), "fashion-mnist": ([0.286], [0.353]), "mnist": ([0.1307], [0.3081]),
+}
+
+
+def stored(name, data, part):
+    """Pictures and labels of the part `train` or `test`, as the files have them: of cifar10 I420 frames [rows, 1536], else [rows, 28, 28]."""
+    if name == "cifar10":
+        files = [f"cifar10-train{i}" for i in range(1, 6)] if part == "train" else ["cifar10-test"]
+        return tuple(np.concatenate([idx(need(data / f"{file}-{what}-ubyte.gz")) for file in files]) for what in ("i420-idx2", "labels-idx1"))
+    folder, prefix = (fashion, "") if name == "fashion-mnist" else (data, "mnist-")
+    file = "train" if part == "train" else "t10k"
+    return tuple(idx(need(folder / f"{prefix}{file}-{what}-ubyte.gz")) for what in ("images-idx3", "labels-idx1"))
+
+
 def images(name, data):
     """Training and test pictures with their labels, and the transform of a pixel."""
+    sets = [stored(name, data, part) for part in ("train", "test")]
     if name == "cifar10":
-        train = [rgb(idx(need(data / f"cifar10-train{i}-i420-idx2-ubyte.gz"))) for i in range(1, 6)]
-        labels = [idx(need(data / f"cifar10-train{i}-labels-idx1-ubyte.gz")) for i in range(1, 6)]
-        test = rgb(idx(need(data / "cifar10-test-i420-idx2-ubyte.gz"))), idx(need(data / "cifar10-test-labels-idx1-ubyte.gz"))
-        return (np.concatenate(train), np.concatenate(labels)), test, ([0.4912, 0.4821, 0.4465], [0.2457, 0.2429, 0.2611])
-    folder, prefix, transform = (fashion, "", ([0.286], [0.353])) if name == "fashion-mnist" else (data, "mnist-", ([0.1307], [0.3081]))
-    sets = [
-        (idx(need(folder / f"{prefix}{part}-images-idx3-ubyte.gz")), idx(need(folder / f"{prefix}{part}-labels-idx1-ubyte.gz"))) for part in ("train", "t10k")
-    ]
-    return *sets, transform
+        sets = [(rgb(frames), labels) for frames, labels in sets]
+    return *sets, TRANSFORMS[name]
 
 
 def need(path):

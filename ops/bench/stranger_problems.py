@@ -3,25 +3,10 @@ import pathlib
 
 import numpy as np
 
-from incremental_problems import fashion, idx, need
+from incremental_problems import TRANSFORMS, stored
 
 cache = pathlib.Path.home() / ".cache/accrue/bench/strangers"
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
-
-
-def cifar10(data, part):
-    """Frames [rows, 1536] and labels of the training or test pictures."""
-    files = [f"train{i}" for i in range(1, 6)] if part == "train" else [part]
-    return tuple(np.concatenate([idx(need(data / f"cifar10-{file}-{what}-ubyte.gz")) for file in files]) for what in ("i420-idx2", "labels-idx1"))
-
-
-def mnist(data, part):
-    part = {"train": "train", "test": "t10k"}[part]
-    return idx(need(data / f"mnist-{part}-images-idx3-ubyte.gz")), idx(need(data / f"mnist-{part}-labels-idx1-ubyte.gz"))
-
-
-def clothes(part):
-    return idx(need(fashion / f"{'train' if part == 'train' else 't10k'}-images-idx3-ubyte.gz"))
 
 
 def held(arrays, validate, quick):
@@ -38,17 +23,18 @@ def problem(name, data, validate=False, quick=False):
     `cifar10-five`: the first five classes are learned, the other five are strangers (as in the paper's code); pictures are pooled to 16×16. `mnist`: strangers are
     Fashion-MNIST's clothes. With `validate` all three are of the last tenth of the training rows, which are not learned. `quick`: a quarter of the rows.
     """
-    train, other = (mnist(data, "train"), "train" if validate else "test") if name == "mnist" else (cifar10(data, "train"), "train" if validate else "test")
+    learned, other = "mnist" if name == "mnist" else "cifar10", "train" if validate else "test"
+    train, known = stored(learned, data, "train"), stored(learned, data, other)
     if name == "mnist":
-        known, strange = mnist(data, other), (clothes(other),)
+        strange = stored("fashion-mnist", data, other)[:1]
         inputs = {"shape": [28, 28], "transform": {"scale": 1 / 255}}
         classes, model = [str(digit) for digit in range(10)], "lenet5"
     else:
-        frames, labels = cifar10(data, other)
+        frames, labels = known
         known, strange = (frames[labels < 5], labels[labels < 5]), (frames[labels >= 5],)
         train = tuple(array[train[1] < 5] for array in train)
-        pixels = {"scale": 1 / 255, "mean": [0.4912, 0.4821, 0.4465], "standardDeviation": [0.2457, 0.2429, 0.2611]}
-        inputs = {"shape": [1536], "transform": {"format": "i420", "pool": 2, **pixels}}
+        mean, deviation = TRANSFORMS["cifar10"]
+        inputs = {"shape": [1536], "transform": {"format": "i420", "pool": 2, "scale": 1 / 255, "mean": mean, "standardDeviation": deviation}}
         classes, model = CIFAR10[:5], "conv3"
     if validate:
         train = tuple(array[: len(array) * 9 // 10] for array in train)

@@ -25,7 +25,7 @@ public struct ResidualUnits: Equatable, Sendable {
     public func initialWeights(lastScale: Double, key: RandomKey) throws(AccrueError) -> [(String, Tensor)] {
         let width = count * channels
         func layer(_ index: Int, scale: Double) throws(AccrueError) -> [(String, Tensor)] {
-            let norms = ownSteps.map { (0..<$0).map { affine(index, step: $0) } } ?? [affine(index, step: 0)]
+            let norms = (0..<(ownSteps ?? 1)).map { affine(index, step: $0) }
             return try firstLayer("\(name).conv\(index).weight", norms: norms, inputs: channels, outputs: width, scale: scale, key: key)
         }
         return try layer(1, scale: 1) + layer(2, scale: lastScale)

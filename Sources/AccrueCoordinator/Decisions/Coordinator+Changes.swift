@@ -65,8 +65,7 @@ extension Coordinator {
     private mutating func answerAnnouncement(_ number: Int) {
         guard let announcement = announcements[number], let results = announcement.whole else { return }
         announcements[number] = nil
-        let asker = announcement.asker
-        do throws(AccrueError) { send(try .reply(asker.id, encoding: AnnounceReply(results: results)), to: asker.peer) } catch { refuse(asker, error) }
+        reply(announcement.asker, AnnounceReply(results: results))
     }
 
     /// Queues a change that somebody asked for.

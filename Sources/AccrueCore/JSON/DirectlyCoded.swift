@@ -1,5 +1,3 @@
-import Foundation
-
 /// A type that makes and reads its JSON itself, without Codable's containers: for what every push goes through, where they are most of the work.
 ///
 /// It says what its Codable form says, which stays the one that explains what is wrong with a value that does not fit.
@@ -25,9 +23,6 @@ extension DirectlyCoded {
         var text = JSONText()
         return write(to: &text) ? text.bytes : nil
     }
-
-    /// Nil when only the Codable form writes this value.
-    public var json: JSONValue? { text.flatMap { try? JSONValue(parsing: Data($0)) } }
 }
 
 extension JSONValue {
@@ -57,13 +52,29 @@ extension ContentHash: DirectlyCoded {
 
 extension LogEntry.Chunk: DirectlyCoded {
     public func write(to text: inout JSONText) -> Bool {
+        write(to: &text, holders: [])
+        return true
+    }
+
+    private func write(to text: inout JSONText, holders: [String]) {
         text.beginObject()
         text.field("bytes", bytes)
+        if !holders.isEmpty { text.field("holders", holders) }
         text.field("identity", identity)
         if let key { text.field("key", key) }
         text.field("rows", rows)
         text.endObject()
-        return true
+    }
+
+    /// Writes the log's entry of this chunk, `LogEntry.Kind.chunk`.
+    /// - Parameter holders: workers that hold it, which a `Kind` does not say.
+    public func writeEntry(to text: inout JSONText, holders: [String] = []) {
+        text.beginObject()
+        text.beginObject("chunk")
+        text.beginKey("_0")
+        write(to: &text, holders: holders)
+        text.endObject()
+        text.endObject()
     }
     public init?(json: JSONValue) {
         guard case .object(let fields) = json, let identity = fields["identity"].flatMap(ContentHash.init(json:)), let rows = fields["rows"]?.int,
@@ -76,11 +87,7 @@ extension LogEntry.Chunk: DirectlyCoded {
 extension LogEntry.Kind: DirectlyCoded {
     public func write(to text: inout JSONText) -> Bool {
         guard case .chunk(let chunk) = self else { return false }
-        text.beginObject()
-        text.beginObject("chunk")
-        guard text.field("_0", chunk) else { return false }
-        text.endObject()
-        text.endObject()
+        chunk.writeEntry(to: &text)
         return true
     }
     public init?(json: JSONValue) {

@@ -5,34 +5,34 @@ public struct JSONText: Sendable {
     public init() { bytes.reserveCapacity(320) }
 
     public mutating func beginObject(_ key: StaticString? = nil) {
-        begin(key)
+        if let key { beginKey(key) }
         bytes.append(UInt8(ascii: "{"))
     }
 
     public mutating func endObject() { bytes.append(UInt8(ascii: "}")) }
 
     public mutating func field(_ key: StaticString, _ value: String) {
-        begin(key)
+        beginKey(key)
         JSONValue.write(value, to: &bytes)
     }
 
     public mutating func field(_ key: StaticString, _ value: Int) {
-        begin(key)
+        beginKey(key)
         bytes.append(contentsOf: String(value).utf8)
     }
 
     public mutating func field(_ key: StaticString, _ value: Bool) {
-        begin(key)
+        beginKey(key)
         bytes.append(contentsOf: (value ? "true" : "false").utf8)
     }
 
     public mutating func field(_ key: StaticString, _ value: ContentHash) {
-        begin(key)
+        beginKey(key)
         write(value)
     }
 
     public mutating func field(_ key: StaticString, _ values: [String]) {
-        begin(key)
+        beginKey(key)
         bytes.append(UInt8(ascii: "["))
         for (index, value) in values.enumerated() {
             if index > 0 { bytes.append(UInt8(ascii: ",")) }
@@ -43,13 +43,13 @@ public struct JSONText: Sendable {
 
     /// - Returns: false when the value has only a Codable form.
     public mutating func field(_ key: StaticString, _ value: some DirectlyCoded) -> Bool {
-        begin(key)
+        beginKey(key)
         return value.write(to: &self)
     }
 
     /// - Returns: false when one of the values has only a Codable form.
     public mutating func field(_ key: StaticString, _ values: [some DirectlyCoded]) -> Bool {
-        begin(key)
+        beginKey(key)
         bytes.append(UInt8(ascii: "["))
         for (index, value) in values.enumerated() {
             if index > 0 { bytes.append(UInt8(ascii: ",")) }
@@ -65,8 +65,8 @@ public struct JSONText: Sendable {
         bytes.append(UInt8(ascii: "\""))
     }
 
-    private mutating func begin(_ key: StaticString?) {
-        guard let key else { return }
+    /// What the next value written is called.
+    mutating func beginKey(_ key: StaticString) {
         if bytes.last != UInt8(ascii: "{") { bytes.append(UInt8(ascii: ",")) }
         bytes.append(UInt8(ascii: "\""))
         key.withUTF8Buffer { bytes.append(contentsOf: $0) }

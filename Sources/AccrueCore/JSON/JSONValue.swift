@@ -26,15 +26,6 @@ public enum JSONValue: Equatable, Hashable, Sendable {
     /// Any Codable value as JSON.
     /// - Throws: `invalidInput` when the value cannot be written as JSON (a number that is not finite).
     public init(encoding value: some Encodable) throws(AccrueError) {
-        if let json = (value as? any DirectlyCoded)?.json {
-            self = json
-        } else {
-            try self.init(byCodable: value)
-        }
-    }
-
-    /// Any Codable value as JSON, by its Codable form.
-    public init(byCodable value: some Encodable) throws(AccrueError) {
         let encoder = JSONValueEncoder()
         do { try value.encode(to: encoder) } catch { throw AccrueError(.invalidInput, while: "writing JSON", Self.reason(error)) }
         self = encoder.value

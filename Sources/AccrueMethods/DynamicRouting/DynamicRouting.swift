@@ -129,10 +129,7 @@ public struct DynamicRouting: LearningMethod {
                 var norms = ResidualNorms(weights)
                 let (logits, shares) = try network.trained(pictures, weights, rule: rule, temperature: temperature, norms: &norms)
                 let loss = try settings.likelihood.loss(logits, batch.targets, weights: weights)
-                if case .ordered = rule {
-                    return try RoutePenalties.order(shares, units: settings.model.units, doubt: settings.order.doubt)
-                        .map { (taught) throws(AccrueError) in try loss + taught } ?? loss
-                }
+                if case .ordered = rule { return try loss + (try RoutePenalties.order(shares, units: settings.model.units, doubt: settings.order.doubt)) }
                 return try settings.penalties(shares, skip: network.skip).map { (penalty) throws(AccrueError) in try loss + penalty } ?? loss
             }
         }

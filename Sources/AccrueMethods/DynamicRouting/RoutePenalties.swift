@@ -43,37 +43,35 @@ struct RoutePenalties: Equatable, Sendable {
 
     /// Beside the order of a ResNet: the mean over steps and rows of the cross entropy, nats, of a controller's shares with 1 − doubt at unit t (modulo their
     /// number) and the rest spread over all choices.
-    static func order(_ shares: [[Tensor]], units: [Int], doubt: Double) throws(AccrueError) -> Tensor? {
-        var sum: Tensor?, steps = 0
-        for (stage, units) in zip(shares, units) {
-            for (step, share) in stage.enumerated() {
-                let logs = try share.maximum(1e-30).log(), unit = step % units, own = try logs.narrowed(1, unit..<unit + 1)
-                let term = try (try own.mean() * -(1 - doubt)) - (try logs.mean() * doubt)
-                sum = try sum.map { (sum) throws(AccrueError) in try sum + term } ?? term
-                steps += 1
-            }
+    static func order(_ shares: [[Tensor]], units: [Int], doubt: Double) throws(AccrueError) -> Tensor {
+        try mean(shares) { (share, stage, step) throws(AccrueError) in
+            let logs = try logarithms(share), unit = step % units[stage]
+            return try (try logs.narrowed(1, unit..<unit + 1).mean() * -(1 - doubt)) - (try logs.mean() * doubt)
         }
-        return try sum.map { (sum) throws(AccrueError) in try sum / Double(steps) }
     }
 
     /// Nats, over all steps of all stages.
     static func entropy(_ shares: [[Tensor]]) throws(AccrueError) -> Tensor {
-        var sum = try Tensor.scalar(0, dtype: shares.joined().first?.dtype ?? .f32), steps = 0
-        for share in shares.joined() {
-            // The smallest share whose logarithm is taken; below it the term is nothing.
-            sum = try sum - (try (try share * (try share.maximum(1e-30).log())).sum(1).mean())
-            steps += 1
-        }
-        return try sum / Double(max(1, steps))
+        try mean(shares) { (share, _, _) throws(AccrueError) in try (try share * (try logarithms(share))).sum(1).mean().negated() }
     }
 
     /// The last choice is to skip.
     static func cost(_ shares: [[Tensor]]) throws(AccrueError) -> Tensor {
+        try mean(shares) { (share, _, _) throws(AccrueError) in try share.narrowed(1, 0..<share.shape[1] - 1).sum(1).mean() }
+    }
+
+    /// The mean over all steps of what a term says of one: its shares, its stage and its number in that.
+    private static func mean(_ shares: [[Tensor]], _ term: (Tensor, _ stage: Int, _ step: Int) throws(AccrueError) -> Tensor) throws(AccrueError) -> Tensor {
         var sum = try Tensor.scalar(0, dtype: shares.joined().first?.dtype ?? .f32), steps = 0
-        for share in shares.joined() {
-            sum = try sum + (try share.narrowed(1, 0..<share.shape[1] - 1).sum(1).mean())
-            steps += 1
+        for (stage, here) in shares.enumerated() {
+            for (step, share) in here.enumerated() {
+                sum = try sum + (try term(share, stage, step))
+                steps += 1
+            }
         }
         return try sum / Double(max(1, steps))
     }
+
+    /// Of shares no smaller than 1e-30.
+    private static func logarithms(_ share: Tensor) throws(AccrueError) -> Tensor { try share.maximum(1e-30).log() }
 }

@@ -40,10 +40,11 @@ struct PipelineCommand: ParsableCommand {
                 """)
 
         @Argument(help: "The pipeline file.") var file: String
+        @OptionGroup var other: PipelineChanges
         @Flag(help: "Print the declaration as JSON.") var json = false
 
         func run() throws {
-            let file = try PipelineFile.read(file)
+            let file = try other.applied(to: try PipelineFile.read(file))
             let pipeline = try PipelineDeclaration(parsing: file)
             for file in try [file] + RunProfile.names(of: file).map({ try RunProfile.applying($0, to: file) }) {
                 _ = try PipelineDeclaration(parsing: file)

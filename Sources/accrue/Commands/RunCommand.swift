@@ -17,8 +17,7 @@ struct RunCommand: ParsableCommand {
     @Flag(help: "Fail (exit 1) if a figure misses what 'expect' states.") var check = false
     @Option(help: "Write the last version's posterior to this file (safetensors).") var out: String?
     @Flag(help: "One JSON line a version, and one with the figures at the end.") var json = false
-    @Option(help: "Run the file with the values of this one of its profiles.") var profile: String?
-    @Option(name: .customLong("set"), help: "Another value at a place of the file, as key.key=value (null takes it away); may be given several times.") var changes: [String] = []
+    @OptionGroup var other: PipelineChanges
     @Option(help: "Also score every version on this many rows of the hold-out, its first.") var each: Int?
     @Option(help: "Draws with which the hold-out is scored; else the method's own number.") var draws: Int?
     @Flag(help: .private) var baselines = false
@@ -31,9 +30,7 @@ struct RunCommand: ParsableCommand {
     }
 
     func run() throws {
-        var declaration = try PipelineFile.read(file)
-        if let profile { declaration = try RunProfile.applying(profile, to: declaration) }
-        declaration = try PipelineFile.setting(changes, in: declaration)
+        let declaration = try other.applied(to: try PipelineFile.read(file))
         _ = try PipelineDeclaration(parsing: declaration)
         _ = try RunDeclaration(parsing: declaration)
         let folder = data ?? ProcessInfo.processInfo.environment["ACCRUE_DATA"] ?? (file as NSString).deletingLastPathComponent
