@@ -247,6 +247,7 @@ import Testing
         func make(_ settings: JSONValue) throws { _ = try IncrementalBayes.make(settings, schema) }
         for settings: JSONValue in [
             ["model": ["kind": "mlp"], "family": "full", "inference": "variational"], ["model": ["kind": "mlp", "batchNorm": true]], ["model": ["kind": "lenet5"]], ["model": ["kind": "mpl"]],
+            ["model": ["kind": "mlp"], "inference": "variational", "fisherScale": 2], ["model": ["kind": "mlp"], "fisherScale": 0],
         ] {
             let error = #expect(throws: AccrueError.self) { try make(settings) }
             #expect(error?.code == .invalidInput)

@@ -77,6 +77,15 @@ struct PrecisionFamilyTests {
         for (row, truth) in zip(found, [[17.0, 24], [24, 57]]) { for (a, b) in zip(row, truth) { #expect(abs(a - b) < 1e-4) } }
     }
 
+    @Test("the Fisher information counts λ times, the first prior once: the golden case", arguments: ["full", "lowRank", "kronecker"])
+    func goldenScaled(family: String) throws {
+        let settings = try #require(Self.golden(family).object).merging(["fisherScale": 2.5, "temperature": 0.5]) { $1 }
+        let laplace = try Self.laplace(.object(settings), Scenario.regression, outputs: 1)
+        let found = try Self.dense(try Self.absorbed(laplace, try Self.goldenRows()), try laplace.model.precisionFamily())
+        // I + λ/T (P − I), P that of λ = T = 1.
+        for (row, truth) in zip(found, [[81.0, 120], [120, 281]]) { for (a, b) in zip(row, truth) { #expect(abs(a - b) < 1e-3) } }
+    }
+
     @Test("kept rows take the place of as much of the past's precision: the golden case in two parts, for any share and any shards",
         arguments: [0, 0.5, 1], [1, 2])
     func goldenKeptRows(share: Double, shards: Int) throws {

@@ -51,7 +51,7 @@ public enum IncrementalBayes {
     public struct Settings: Sendable {
         public static let keys = [
             "model", "likelihood", "prior", "inference", "family", "rank", "epochs", "batch", "learningRate", "finalRate", "temperature", "keep", "fisherRows",
-            "drawScale", "predictive", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
+            "fisherScale", "drawScale", "predictive", "scoreDraws", "averageTail", "initialScale", "damping", "keepOnDrift", "driftThreshold", "reservoir",
             "stepMax", "momentum", "hessianMomentum", "initialHessian", "labelShift",
         ]
         public var model: ModelDeclaration
@@ -78,6 +78,10 @@ public enum IncrementalBayes {
         public var keep: Double
         /// Rows a round from which the Fisher information is estimated; default 1,000.
         public var fisherRows: Int
+        /// λ: how many times a round's Fisher information counts in its precision (Ritter, Botev & Barber 2018, arXiv 1805.07810, choose it by validation); default
+        /// 1. At weights that fit their rows well it says less of the loss farther away than is true, so that later parts pull the mean off too easily: more
+        /// holds what was learned, and makes draws as much narrower.
+        public var fisherScale: Double
         /// Draws use standard deviations times this; nil, `fitted` (the default of laplace): from one version to the next, the scale moves to where rows that
         /// are scored before they are learned have the highest predictive density. Default 1 for the other kinds of inference; variational has no `fitted`.
         public var drawScale: Double?
@@ -131,6 +135,7 @@ public enum IncrementalBayes {
             temperature = try settings.number("temperature", default: 1, in: 1e-6...1e6)
             keep = try settings.number("keep", default: 1, in: 1e-6...1)
             fisherRows = try settings.whole("fisherRows", default: 1_000, in: 1...10_000_000)
+            fisherScale = try settings.number("fisherScale", default: 1, in: 1e-3...1e3)
             let isFitted = settings.has("drawScale") ? settings.text("drawScale") == Self.fitted : inference == .laplace
             drawScale = isFitted ? nil : try settings.number("drawScale", default: 1, in: 0...100)
             if isFitted, inference == .variational {
@@ -177,7 +182,7 @@ public enum IncrementalBayes {
         private static let owned: [(keys: [String], owners: [Inference])] = [
             (["keepOnDrift", "driftThreshold"], [.laplace, .naturalGradient]),
             // Under naturalGradient the Hessian of kept rows would count beside the precision that they already gave.
-            (["reservoir", "labelShift"], [.laplace]), (["stepMax", "momentum", "hessianMomentum", "initialHessian"], [.naturalGradient]),
+            (["reservoir", "labelShift", "fisherScale"], [.laplace]), (["stepMax", "momentum", "hessianMomentum", "initialHessian"], [.naturalGradient]),
             (["initialScale", "damping"], [.variational]),
         ]
 

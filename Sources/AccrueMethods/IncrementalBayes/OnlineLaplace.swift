@@ -6,7 +6,7 @@ import AccrueTensor
 /// the precision.
 ///
 /// Shards minimise mean cross-entropy + (T/2n) Σ P (w − m)², n the round's rows; merged weights are row-weighted means (local SGD), optimiser moments
-/// travel with them. Precision: P ← P₀ + κ(P − P₀) + F/T, P = diag(D) + C in the form of the settings' family. The mean over the tail of a round's steps
+/// travel with them. Precision: P ← P₀ + κ(P − P₀) + λF/T, P = diag(D) + C in the form of the settings' family. The mean over the tail of a round's steps
 /// becomes the posterior's mean. Exact: the Fisher sums over shards (all of F, but for `lowRank`, whose sums are exact on the diagonal,
 /// and `kronecker`, whose factors' sums are). Approximate:
 /// averaging weights that were trained apart, and the Laplace approximation itself.
@@ -118,11 +118,12 @@ struct OnlineLaplace: PrecisionInference {
         try precision.visit { (name, tensor) throws(AccrueError) in
             if noise.contains(where: { $0.0 == name }) { tensor = try .full(tensor.shape, model.settings.priorPrecision).cast(to: .f64) }
         }
+        let weight = settings.fisherScale / settings.temperature
         for part in moments {
-            precision = try precision.zip(part.sums) { (sum, fisher) throws(AccrueError) in try sum + (try fisher[0].cast(to: .f64) * (1 / settings.temperature)) }
+            precision = try precision.zip(part.sums) { (sum, fisher) throws(AccrueError) in try sum + (try fisher[0].cast(to: .f64) * weight) }
         }
         // The first prior couples nothing, so of C its share stays.
-        let shares = try moments.map { (part) throws(AccrueError) in try family.scaled(part.coupling, by: 1 / settings.temperature) }
+        let shares = try moments.map { (part) throws(AccrueError) in try family.scaled(part.coupling, by: weight) }
         let (coupling, dropped) = try family.sum([try family.scaled(work.coupling, by: share)] + shares)
         precision = try precision.adding(dropped)
         return State(
