@@ -6,11 +6,17 @@ public final class RecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Send
         var value: Value
         var cost: Int
         var used: UInt64
+        var turn: Int
     }
     private struct Shared {
         var entries: [Key: Entry] = [:]
         var cost = 0
         var clock: UInt64 = 0
+        var turn = 0
+
+        mutating func remove(_ key: Key) {
+            if let entry = entries.removeValue(forKey: key) { cost -= entry.cost }
+        }
     }
 
     private let costMax: Int
@@ -20,24 +26,34 @@ public final class RecentlyUsed<Key: Hashable & Sendable, Value: Sendable>: Send
 
     public subscript(key: Key) -> Value? {
         shared.withLock { shared in
+            guard var entry = shared.entries[key] else { return nil }
             shared.clock += 1
-            shared.entries[key]?.used = shared.clock
-            return shared.entries[key]?.value
+            entry.used = shared.clock
+            entry.turn = shared.turn
+            shared.entries[key] = entry
+            return entry.value
         }
     }
 
     /// Values that alone cost more than there is room are not kept.
     public func insert(_ value: Value, for key: Key, cost: Int) {
         shared.withLock { shared in
-            if let old = shared.entries.removeValue(forKey: key) { shared.cost -= old.cost }
+            shared.remove(key)
             guard cost <= costMax else { return }
             shared.clock += 1
-            shared.entries[key] = Entry(value: value, cost: cost, used: shared.clock)
+            shared.entries[key] = Entry(value: value, cost: cost, used: shared.clock, turn: shared.turn)
             shared.cost += cost
             while shared.cost > costMax, let oldest = shared.entries.min(by: { $0.value.used < $1.value.used }) {
-                shared.entries[oldest.key] = nil
-                shared.cost -= oldest.value.cost
+                shared.remove(oldest.key)
             }
+        }
+    }
+
+    /// Ends a turn; what was not used in the last `turns` goes. Called at a steady pace it keeps memory to what is in use, whatever came before.
+    public func endTurn(keeping turns: Int) {
+        shared.withLock { shared in
+            shared.turn += 1
+            for (key, entry) in shared.entries where shared.turn - entry.turn > turns { shared.remove(key) }
         }
     }
 }

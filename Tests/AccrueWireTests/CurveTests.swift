@@ -67,8 +67,10 @@ struct CurveTests {
     func admitted() async throws {
         let server = try Server(), pair = try KeyPair.make()
         server.admit([(pair, .reader)])
-        #expect(try await Caller(server.endpoint, as: pair).ask(Message(.query)) == nil)
-        #expect(server.seen.map(\.key) == [pair.publicKey])
+        for bytes in [10, 100_000] {
+            #expect(try await Caller(server.endpoint, as: pair).ask(Message(.query, payload: [Data(repeating: 1, count: bytes)])) == nil)
+        }
+        #expect(server.seen.map(\.key) == [pair.publicKey, pair.publicKey])
     }
 
     @Test("without a key, with one that nobody authorised, and with another server's key nothing is heard and nothing arrives")

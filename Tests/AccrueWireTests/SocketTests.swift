@@ -31,8 +31,11 @@ struct SocketTests {
             let loop = try SocketLoop()
             let bound = try Self.echo(loop, "server", at: endpoint)
             let requester = try Requester(loop, name: "client", to: bound)
-            let answer = try await requester.patiently(Message(.status, ["x": 7], payload: [Data([1, 2])]))
-            #expect(answer.header["x"] == 7 && answer.payload == [Data([1, 2])])
+            // Bytes of large frames stay where libzmq put them.
+            for payload in [[Data([1, 2])], [Data(repeating: 3, count: 100_000), Data([4]), Data(repeating: 5, count: 70_000)]] {
+                let answer = try await requester.patiently(Message(.status, ["x": 7], payload: payload))
+                #expect(answer.header["x"] == 7 && answer.payload == payload)
+            }
             loop.stop()
         }
     }

@@ -12,8 +12,8 @@ final class BlobDesk: Sendable {
     /// States that stay in memory after they were read from disk.
     private static let statesBytesMax = 256 << 20
     private static let requestsMax = 4_096
-    /// With more than this in memory, blobs that nothing names are let go.
-    private static let comfortableBytes = 128 << 20
+    /// For how many calls of `tidy` a state that nobody asks for stays in memory.
+    private static let statesTurns = 5
     /// A blob is put before it is named; within this it is left alone.
     private static let graceMs = 10_000
 
@@ -23,7 +23,6 @@ final class BlobDesk: Sendable {
     }
     private struct Shared {
         var blobs: [ContentHash: Blob] = [:]
-        var bytes = 0
     }
 
     private let states: StateFiles
@@ -52,16 +51,13 @@ final class BlobDesk: Sendable {
     /// A blob that is in memory.
     func blob(_ hash: ContentHash) -> Data? { shared.withLock { $0.blobs[hash]?.bytes } }
 
-    /// Lets go of blobs that nothing names, when there are many.
+    /// Lets go of blobs that nothing names, and of states that nobody asked for of late: what is held does not grow with the rounds that were learned.
     func tidy(keeping referenced: Set<ContentHash>) {
         let now = MonotonicTime.now()
         shared.withLock { shared in
-            guard shared.bytes > Self.comfortableBytes else { return }
-            for (hash, blob) in shared.blobs where !referenced.contains(hash) && now.ms(since: blob.putAt) >= Self.graceMs {
-                shared.blobs[hash] = nil
-                shared.bytes -= blob.bytes.count
-            }
+            for (hash, blob) in shared.blobs where !referenced.contains(hash) && now.ms(since: blob.putAt) >= Self.graceMs { shared.blobs[hash] = nil }
         }
+        read.endTurn(keeping: Self.statesTurns)
     }
 
     private func answer(_ message: Message, _ peer: Peer) throws(AccrueError) -> Message {
@@ -89,9 +85,7 @@ final class BlobDesk: Sendable {
         switch progress {
         case .partial(let received): return try .reply(message.id, encoding: PieceReply(complete: false, received: received))
         case .whole(let bytes):
-            shared.withLock { shared in
-                if shared.blobs.updateValue(Blob(bytes: bytes, putAt: .now()), forKey: put.hash) == nil { shared.bytes += bytes.count }
-            }
+            shared.withLock { $0.blobs[put.hash] = Blob(bytes: bytes, putAt: .now()) }
             return try .reply(message.id, encoding: PieceReply(complete: true, received: bytes.count))
         }
     }

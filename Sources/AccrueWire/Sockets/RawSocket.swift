@@ -117,15 +117,15 @@ struct RawSocket: @unchecked Sendable {
                 if zmq_errno() == EINTR { continue }
                 return nil
             }
+            // Asked before the bytes are taken: a message whose bytes are kept elsewhere says nothing any more.
+            let isLast = zmq_msg_more(&message) == 0
+            if withUser, isLast { received.user = zmq_msg_gets(&message, "User-Id").flatMap { PublicKey(String(cString: $0)) } }
             if received.frames.count < framesMax {
                 received.frames.append(Self.content(of: &message))
             } else {
                 received.excess += 1
             }
-            if zmq_msg_more(&message) == 0 {
-                if withUser { received.user = zmq_msg_gets(&message, "User-Id").flatMap { PublicKey(String(cString: $0)) } }
-                return received
-            }
+            if isLast { return received }
         }
     }
 

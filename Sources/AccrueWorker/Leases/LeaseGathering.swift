@@ -6,6 +6,8 @@ import Foundation
 final class LeaseGathering: Sendable {
     /// Blobs kept, in bytes; rows kept, in bytes.
     static let cacheBytesMax = 256 << 20
+    /// For how many calls of `tidy` what no lease asks for stays in memory: to have it again costs little beside the time that has passed.
+    private static let cacheTurns = 10
 
     private let spool: Spool
     private let peers: PeerRequesters
@@ -60,6 +62,12 @@ final class LeaseGathering: Sendable {
         let hash = try await bulk().putBlob(bytes, kind: kind, progress: progress)
         blobs.insert(bytes, for: hash, cost: bytes.count)
         return hash
+    }
+
+    /// Lets go of what no lease has asked for of late; called at a steady pace.
+    func tidy() {
+        blobs.endTurn(keeping: Self.cacheTurns)
+        chunks.endTurn(keeping: Self.cacheTurns)
     }
 
     private func blob(_ hash: ContentHash, _ progress: @Sendable () -> Void) async throws(AccrueError) -> Data {

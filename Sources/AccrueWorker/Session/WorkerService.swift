@@ -85,6 +85,7 @@ public struct WorkerService: Sendable {
             Task {
                 do throws(AccrueError) {
                     try await link.run {
+                        gathering.tidy()
                         learner.askIfIdle()
                         return learner.heartbeat
                     } joined: { welcome throws(AccrueError) in
