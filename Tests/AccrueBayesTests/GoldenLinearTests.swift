@@ -160,4 +160,17 @@ struct GoldenLinearTests {
         let held = Sites.guarded(prior: prior, sites: [site(1.5), site(1.5), site(5)], floor: 0.05)
         #expect(held.held == 1 && abs(held.0.precision[0] - 0.2) < 1e-12 && abs(held.0.precisionMean[0] - -3.8) < 1e-12)
     }
+
+    @Test("zero-mean factors add on 1/σ² alone, and where data widened all of them the guard holds what is left")
+    func zeroMeanFactors() {
+        let prior = DiagonalGaussian(mean: [0], precision: [1])
+        func merged(_ variances: [Double]) -> (DiagonalGaussian, held: Int) {
+            Sites.guarded(prior: prior, sites: variances.map { DiagonalGaussian(precision: [1 / $0 - 1], precisionMean: [0]) })
+        }
+        let alone = merged([0.25]), narrower = merged([0.5, 0.25]), wider = merged([4, 4])
+        #expect(alone.0.precision == [4] && alone.held == 0)
+        #expect(narrower.0.precision == [5] && narrower.0.precisionMean == [0] && narrower.held == 0)
+        // 1 − 2 · 0.75 would be negative: the step ends where 0.05 of the prior's precision is left.
+        #expect(wider.held == 1 && abs(wider.0.precision[0] - 0.05) < 1e-12 && wider.0.precisionMean == [0])
+    }
 }

@@ -80,7 +80,7 @@ import Testing
             }
             return zip(real, drawn).map { a, b in zip(a, b).reduce(0) { $0 + abs($1.0 - $1.1) } / 2 }
         }
-        let large = try distances(256, 4_000), small = try distances(4, 4_000)
+        let large = try distances(256, 20_000), small = try distances(4, 4_000)
         #expect(large.allSatisfy { $0 < 0.02 }, "\(large)")
         #expect((small.max() ?? 0) > (large.max() ?? 1), "\(small), \(large)")
     }

@@ -237,6 +237,21 @@ import Testing
         #expect(try #require(plain.header["figures"]?["accuracy"]?.double) > 0.9)
     }
 
+    @Test("what a variance layer knows is which weight has which variance: dealt out anew, the same variances know little")
+    func dealtAnew() throws {
+        let bytes = try #require(try Self.run(Self.settings()).last)
+        var state = try VarianceNetwork.State(bytes: bytes)
+        try state.variances.visit { (name, tensor) throws(AccrueError) in
+            let values = try tensor.doubles()
+            tensor = try Tensor(Self.key.folding(name).permutation(values.count).map { Float(values[$0]) }, shape: tensor.shape)
+        }
+        func accuracy(_ bytes: Data) throws -> Double {
+            try #require(try Self.ask(try Self.loaded(Self.settings(), bytes), "predict", ["draws": 64]).header["figures"]?["accuracy"]?.double)
+        }
+        let whole = try accuracy(bytes), dealt = try accuracy(state.bytes)
+        #expect(whole > 0.85 && dealt < whole - 0.2, "\(whole), \(dealt)")
+    }
+
     @Test("an average of one draw is that draw; draws' mean is never worse than draws are on average")
     func averages() throws {
         let state = try Self.loaded(Self.settings(), try #require(try Self.run(Self.settings()).last))
