@@ -10,8 +10,8 @@ import Foundation
 ///     p(y | x) ≈ 1/S Σ p(y | x, uₛ),  uₛ ~ r(u) = Π N(μ | m, s²) · LogN(v | mₗ, sₗ²)
 ///
 /// Source: Atanov, Ashukha, Molchanov, Neklyudov & Vetrov, "Uncertainty estimation via stochastic batch normalization" (ICLR 2018 workshop, arXiv 1802.04893)
-/// and its code; of the paper only the abstract was read. That moments are exact sums over batches, are collected anew with each part of the data, and may be collected of a network that was trained
-/// elsewhere (`epochs: 0`), is this project's; so are its training with Adam and the average over a round's tail.
+/// and its code; of the paper only the abstract was read. That moments are exact sums over batches, are collected anew with each part of the data, and may
+/// be collected of a network that was trained elsewhere (`epochs: 0`), is this project's; so are its training with Adam and the average over a round's tail.
 ///
 /// What is exact in its merge: pooled moments (Chan), for any shards; batches never cross shards and always have `batch` rows. What is not: averaging weights
 /// that were trained apart. Moments belong to the weights they were collected with: a round that moves the weights replaces them, one that does not (`epochs: 0`)

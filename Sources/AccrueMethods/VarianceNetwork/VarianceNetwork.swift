@@ -14,8 +14,9 @@ import Foundation
 /// what variance layers are compared with.
 ///
 /// Source: Neklyudov, Molchanov, Ashukha & Vetrov, "Variance networks: when expectation does not meet your expectations" (ICLR 2019, arXiv 1803.03764) and its
-/// code; of the paper only abstract and part of the introduction were read. The recursion over parts, the pull on ordinary weights and its merge are this project's. The paper's criterion for which weights may be replaced by
-/// their expectations is not known here (its formula was not found); what is used is derived: see `ReplaceableWeights`.
+/// code; of the paper only abstract and part of the introduction were read. The recursion over parts, the pull on ordinary weights and its merge are this
+/// project's. The paper's criterion for which weights may be replaced by their expectations is not known here (its formula was not found); what is used is
+/// derived: see `ReplaceableWeights`.
 ///
 /// What is exact in its merge: the average of σ² over shards is the second moment of the mixture of the shards' weights, and batch statistics are pooled exactly.
 /// Factors of 1/σ² are not multiplied: data widen many weights, whose factors are no Gaussians, and without a prior there is nothing to divide by.

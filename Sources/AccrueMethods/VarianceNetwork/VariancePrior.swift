@@ -4,8 +4,8 @@ import AccrueTensor
 
 /// A proper prior of weights whose mean is zero: without one nothing holds the scale of their variances in the first round.
 ///
-/// Source: the Bayesian variants of Neklyudov et al. 2019 (arXiv 1803.03764); that Student's t is among them is from memory. Under the log-uniform and ARD priors the divergence of a zero-mean Gaussian is 0
-/// whatever its variance, so those are no choice here.
+/// Source: the Bayesian variants of Neklyudov et al. 2019 (arXiv 1803.03764); that Student's t is among them is from memory. Under the log-uniform and ARD
+/// priors the divergence of a zero-mean Gaussian is 0 whatever its variance, so those are no choice here.
 public enum VariancePrior: Sendable {
     /// N(0, σ₀²).
     case normal(deviation: Double)
