@@ -448,11 +448,17 @@ import Testing
         let sizes = (channels: [16, 32, 64], units: [6, 5, 5])
         let fixed = try Self.network(channels: sizes.channels, units: sizes.units, steps: sizes.units, input: [3, 32, 32], classes: 10, fixed: true)
         let routed = try Self.network(channels: sizes.channels, units: sizes.units, steps: sizes.units, input: [3, 32, 32], classes: 10)
-        let count = try fixed.initialWeights(key: Self.key).elementCount
-        #expect(count == 561_370)
-        #expect(try routed.initialWeights(key: Self.key).elementCount == count + 880 + 1_150 + 176)
+        let resNet = try fixed.initialWeights(key: Self.key), fixedNames = Set(resNet.tensors.map(\.name))
+        #expect(resNet.elementCount == 561_370)
+        let rest = try routed.initialWeights(key: Self.key).tensors.filter { !fixedNames.contains($0.name) }
+        func elements(_ belongs: (String) -> Bool) -> Int { rest.filter { belongs($0.name) }.reduce(0) { $0 + $1.tensor.elementCount } }
+        #expect(elements { $0.hasPrefix("controller") } == 880 && elements { $0.contains(".embedding.") } == 1_150 && elements { $0.contains(".choice.") } == 176)
+        #expect(elements { _ in true } == 2_206)
         #expect(abs(fixed.multiplyAdds() - 83.0e6) < 0.05e6, "\(fixed.multiplyAdds())")
-        #expect((4_672, 18_560, 73_984) == (2 * 9 * 16 * 16 + 64, 2 * 9 * 32 * 32 + 128, 2 * 9 * 64 * 64 + 256))
+        for (channels, parameters) in [(16, 4_672), (32, 18_560), (64, 73_984)] {
+            let block = try ResidualUnits("block", count: 1, channels: channels).initialWeights(lastScale: 1, key: Self.key)
+            #expect(block.reduce(0) { $0 + $1.1.elementCount } == parameters)
+        }
         #expect(routed.multiplyAdds() < 1.001 * fixed.multiplyAdds() && routed.multiplyAddsOfAll > 4.5 * fixed.multiplyAdds())
     }
 }
