@@ -360,6 +360,29 @@ import Testing
         #expect(abs(try RoutePenalties.balance([shares]).item() - (3 * (try usage.squared().sum().item()) - 1)) < 1e-12)
     }
 
+    @Test("with norms' statistics held still and mean shares pooled, gradients of workers' halves average to those of all rows")
+    func workers() throws {
+        let network = try Self.network(), weights = try Self.weights(network, dtype: .f32), statistics = try Self.statistics(network)
+        let x = try Self.inputs(network, rows: 8, dtype: .f32), labels = try Tensor([0, 3, 1, 4, 2, 2, 0, 1]), halves = [0..<4, 4..<8]
+        func loss(_ range: Range<Int>) throws -> NamedTensors {
+            try valueAndGradient(at: weights) { (w) throws(AccrueError) in
+                try RoutedPass(network, w, statistics)(try x.rows(range), .mixed(.soft), temperature: 0.8).logits.crossEntropy(try labels.rows(range))
+            }.gradient
+        }
+        let whole = try loss(0..<8), mean = try halves.map(loss).weightedSum([0.5, 0.5])
+        #expect(whole.tensors.contains { $0.name.hasPrefix("controller") })
+        for (name, tensor) in whole.tensors { try Self.expectClose(try mean.tensor(name), tensor, 1e-5, "\(name)") }
+        // Balance 3 Σ p̄² − 1 is of all rows' mean share p̄; with p̄ pooled first a worker's part of its slope is that of 6 Σ p̄ share.
+        let choice = NamedTensors([("choice", try Self.key.normal([3, 5], dtype: .f64))]), seen = try Self.key.folding("seen").normal([8, 5], dtype: .f64)
+        func shares(_ w: NamedTensors, _ range: Range<Int>) throws(AccrueError) -> Tensor { try seen.rows(range).linear(try w.tensor("choice"), nil).softmax(1) }
+        let pooled = try shares(choice, 0..<8).mean(0)
+        let direct = try valueAndGradient(at: choice) { (w) throws(AccrueError) in try RoutePenalties.balance([try shares(w, 0..<8)]) }.gradient
+        let parts = try halves.map { half in
+            try valueAndGradient(at: choice) { (w) throws(AccrueError) in try ((try shares(w, half).mean(0)) * pooled).sum() * 6 }.gradient
+        }
+        try Self.expectClose(try parts.weightedSum([0.5, 0.5]).tensor("choice"), try direct.tensor("choice"), 1e-12)
+    }
+
     @Test("an appended unit changes nothing but that the others' soft shares shrink by 1 − r; hard routes stay where the largest logit is above −4", arguments: ["unit", "step"])
     func newUnit(_ affine: JSONValue) throws {
         let old = try Self.network(channels: [4], units: [2], steps: [1], more: ["affine": affine])
