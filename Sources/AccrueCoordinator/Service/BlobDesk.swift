@@ -21,15 +21,12 @@ final class BlobDesk: Sendable {
         var bytes: Data
         var putAt: MonotonicTime
     }
-    private struct Shared {
-        var blobs: [ContentHash: Blob] = [:]
-    }
 
     private let states: StateFiles
     private let read = RecentlyUsed<ContentHash, Data>(costMax: statesBytesMax)
     private let threads = WorkThreads("bulk")
     private let pieces = Mutex(PieceAssembly(bytesMax: Limits.blobBytesMax, openBytesMax: openBytesMax))
-    private let shared = Mutex(Shared())
+    private let blobs = Mutex<[ContentHash: Blob]>([:])
     private let send: @Sendable (Message, Peer) -> Void
 
     init(states: StateFiles, send: @escaping @Sendable (Message, Peer) -> Void) {
@@ -49,13 +46,13 @@ final class BlobDesk: Sendable {
     }
 
     /// A blob that is in memory.
-    func blob(_ hash: ContentHash) -> Data? { shared.withLock { $0.blobs[hash]?.bytes } }
+    func blob(_ hash: ContentHash) -> Data? { blobs.withLock { $0[hash]?.bytes } }
 
     /// Lets go of blobs that nothing names, and of states that nobody asked for of late: what is held does not grow with the rounds that were learned.
     func tidy(keeping referenced: Set<ContentHash>) {
         let now = MonotonicTime.now()
-        shared.withLock { shared in
-            for (hash, blob) in shared.blobs where !referenced.contains(hash) && now.ms(since: blob.putAt) >= Self.graceMs { shared.blobs[hash] = nil }
+        blobs.withLock { blobs in
+            for (hash, blob) in blobs where !referenced.contains(hash) && now.ms(since: blob.putAt) >= Self.graceMs { blobs[hash] = nil }
         }
         read.endTurn(keeping: Self.statesTurns)
     }
@@ -71,9 +68,9 @@ final class BlobDesk: Sendable {
     }
 
     private func put(_ put: BlobPut, _ message: Message, _ peer: Peer) throws(AccrueError) -> Message {
-        let isHere = shared.withLock { shared in
-            shared.blobs[put.hash]?.putAt = .now()
-            return shared.blobs[put.hash] != nil
+        let isHere = blobs.withLock { blobs in
+            blobs[put.hash]?.putAt = .now()
+            return blobs[put.hash] != nil
         }
         if isHere { return try .reply(message.id, encoding: PieceReply(complete: true, received: put.totalBytes)) }
         guard message.payload.count == 1 else {
@@ -85,7 +82,7 @@ final class BlobDesk: Sendable {
         switch progress {
         case .partial(let received): return try .reply(message.id, encoding: PieceReply(complete: false, received: received))
         case .whole(let bytes):
-            shared.withLock { $0.blobs[put.hash] = Blob(bytes: bytes, putAt: .now()) }
+            blobs.withLock { $0[put.hash] = Blob(bytes: bytes, putAt: .now()) }
             return try .reply(message.id, encoding: PieceReply(complete: true, received: bytes.count))
         }
     }

@@ -70,7 +70,7 @@ final class SpiralRows {
         ).write(to: folder.appendingPathComponent("spirals.yaml"))
     }
 
-    /// Each pixel is the darker the nearer its middle lies to the point.
+    /// Each pixel is the brighter the nearer its middle lies to the point.
     private static func picture(of point: (x: Float, y: Float)) -> [Float] {
         (0..<side * side).map { pixel in
             let (across, down) = (Float(pixel % side) - 1.5 - point.x, Float(pixel / side) - 1.5 - point.y)
