@@ -32,6 +32,7 @@ let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let hummingbird = ["Hummingbird", "HummingbirdCore"].map { Target.Dependency.product(name: $0, package: "hummingbird") }
 
 var targets: [Target] = [
     .systemLibrary(name: "CZeroMQ", providers: [.apt(["libzmq3-dev"])]),
@@ -42,9 +43,10 @@ var targets: [Target] = [
     layer("AccrueStore", ["AccrueCore", grdb]),
     layer("AccrueWire", ["AccrueCore", "CZeroMQ"]),
     layer("AccrueClient", ["AccrueCore", "AccrueWire", "CZlib"]),
+    layer("AccrueHTTP", ["AccrueCore", "AccrueWire", "AccrueClient"] + hummingbird),
     layer("AccrueCoordinator", ["AccrueCore", "AccrueStore", "AccrueWire"]),
     layer("AccrueWorker", ["AccrueCore", "AccrueWire", "CLinux"]),
-    .executableTarget(name: "accrue", dependencies: ["AccrueCore", "AccrueStore", "AccrueWire", "AccrueClient", "AccrueCoordinator", arguments, yams], swiftSettings: strict),
+    .executableTarget(name: "accrue", dependencies: ["AccrueCore", "AccrueStore", "AccrueWire", "AccrueClient", "AccrueHTTP", "AccrueCoordinator", arguments, yams], swiftSettings: strict),
     .target(name: "AccrueTesting", dependencies: ["AccrueCore", "AccrueWire", "CZeroMQ"], path: "Tests/AccrueTesting", swiftSettings: strict),
     tests("AccrueCoreTests", ["AccrueCore", "AccrueTesting"]),
     tests("AccrueStoreTests", ["AccrueStore", "AccrueCore", grdb]),
@@ -53,7 +55,8 @@ var targets: [Target] = [
     tests("AccrueWireTests", ["AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests(
         "AccrueCoordinatorTests", ["AccrueCoordinator", "AccrueStore", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
-    tests("AccrueClusterTests", ["AccrueClient", "AccrueCoordinator", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
+    tests("AccrueHTTPTests", ["AccrueHTTP", "AccrueWire", "AccrueCore"] + hummingbird),
+    tests("AccrueClusterTests", ["AccrueHTTP", "AccrueClient", "AccrueCoordinator", "AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueClientTests", ["AccrueClient", "AccrueWire", "AccrueCore", "AccrueTesting"]),
     tests("AccrueWorkerTests", ["AccrueWorker", "AccrueWire", "AccrueCore", "AccrueTesting"]),
 ]
@@ -90,6 +93,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
     ],
     targets: targets,

@@ -1,3 +1,5 @@
+public import Foundation
+
 /// The element types that tensors may have, named as safetensors names them.
 public enum DType: String, Codable, Sendable, CaseIterable {
     case f64 = "F64"
@@ -26,5 +28,26 @@ public enum DType: String, Codable, Sendable, CaseIterable {
         case .f64, .f32, .f16, .bf16: true
         default: false
         }
+    }
+
+    /// Appends a number in this form, little-endian.
+    /// - Returns: false, and nothing is appended, when the number is none of this type's; always of F16 and BF16, which are read and not written.
+    public func append(_ value: Double, to data: inout Data) -> Bool {
+        func whole<Integer: FixedWidthInteger>(_: Integer.Type) -> Bool {
+            guard let number = Integer(exactly: value) else { return false }
+            withUnsafeBytes(of: number.littleEndian) { data.append(contentsOf: $0) }
+            return true
+        }
+        switch self {
+        case .f64: withUnsafeBytes(of: value) { data.append(contentsOf: $0) }
+        case .f32: withUnsafeBytes(of: Float(value)) { data.append(contentsOf: $0) }
+        case .i64: return whole(Int64.self)
+        case .i32: return whole(Int32.self)
+        case .i16: return whole(Int16.self)
+        case .i8: return whole(Int8.self)
+        case .u8, .bool: return whole(UInt8.self)
+        case .f16, .bf16: return false
+        }
+        return true
     }
 }

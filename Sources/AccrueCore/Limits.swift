@@ -55,4 +55,16 @@ public enum Limits {
     public static let workersMax = 1_024
     /// Items of one page of an inventory or listing.
     public static let pageItemsMax = 1_000
+    /// HTTP connections at a time; more wait until one closes.
+    public static let httpConnectionsMax = 1_000
+    /// Bytes of the bodies of all HTTP requests under way; what would be more is refused as `unavailable`.
+    public static let httpBodiesBytesMax = 512 << 20
+    /// Bytes of the body of an HTTP request that is not a chunk or a posterior.
+    public static let httpTextBytesMax = 64 << 20
+    /// Streams of events over HTTP at a time.
+    public static let httpEventStreamsMax = 64
+    /// Milliseconds after which an HTTP connection without a request is closed.
+    public static let httpIdleMs = 60_000
+    /// Milliseconds that an HTTP request may ask to wait.
+    public static let httpWaitMsMax = 60_000
 }

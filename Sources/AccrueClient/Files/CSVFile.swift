@@ -79,29 +79,10 @@ public struct CSVFile: Sendable {
                 } else {
                     throw refuse("'\(field)' is not a number", tensor.classes == nil ? "leave the column out" : "name it among the schema's classes")
                 }
-                guard Self.append(value, as: tensor.dtype, to: &data) else { throw refuse("\(field) does not fit \(tensor.dtype.rawValue)", "declare a wider dtype") }
+                guard tensor.dtype.append(value, to: &data) else { throw refuse("\(field) does not fit \(tensor.dtype.rawValue)", "declare a wider dtype") }
             }
         }
         return TensorBytes(dtype: tensor.dtype, shape: [records.count] + tensor.shape, data: data)
-    }
-
-    private static func append(_ value: Double, as dtype: DType, to data: inout Data) -> Bool {
-        func whole<Integer: FixedWidthInteger>(_: Integer.Type) -> Bool {
-            guard let number = Integer(exactly: value) else { return false }
-            withUnsafeBytes(of: number.littleEndian) { data.append(contentsOf: $0) }
-            return true
-        }
-        switch dtype {
-        case .f64: withUnsafeBytes(of: value) { data.append(contentsOf: $0) }
-        case .f32: withUnsafeBytes(of: Float(value)) { data.append(contentsOf: $0) }
-        case .i64: return whole(Int64.self)
-        case .i32: return whole(Int32.self)
-        case .i16: return whole(Int16.self)
-        case .i8: return whole(Int8.self)
-        case .u8, .bool: return whole(UInt8.self)
-        case .f16, .bf16: return false
-        }
-        return true
     }
 
     private static func fields(_ line: Data) -> [String]? {

@@ -35,6 +35,9 @@ public struct TensorRows: Sendable {
 
     public func tensors(_ range: Range<Int>) -> [String: TensorBytes] { tensors.mapValues { $0.rows(range) } }
 
+    /// Safetensors bytes of all rows.
+    public func chunk() -> Data { chunk(0..<count) }
+
     /// Safetensors bytes of some rows.
     public func chunk(_ range: Range<Int>) -> Data { Safetensors(tensors: tensors(range)).encode() }
 

@@ -37,11 +37,14 @@ extension ClusterConnection {
         try await ask(.flush, PipelineName(pipeline: name), timeoutMs: isPatient ? patience.absenceMs : nil)
     }
 
+    /// One page of the chunks of a pipeline's log.
+    public func chunks(_ query: ChunksQuery) async throws(AccrueError) -> ChunkListing { try await ask(.chunksList, query) }
+
     /// The chunks of a pipeline's log, in order, page by page.
     public func chunks(_ name: String, state: ChunkState? = nil, page: (ChunkListing) -> Void) async throws(AccrueError) {
         var query = ChunksQuery(pipeline: name, state: state, limit: Limits.pageItemsMax)
         while true {
-            let listing: ChunkListing = try await ask(.chunksList, query)
+            let listing = try await chunks(query)
             page(listing)
             guard listing.more, let last = listing.chunks.last else { return }
             query.after = last.position
@@ -60,11 +63,14 @@ extension ClusterConnection {
         try await ask(.chunksSetAside, ChunkPositions(pipeline: name, positions: positions, reason: reason), as: PositionsReply.self).positions
     }
 
+    /// One page of the versions of a posterior.
+    public func versions(_ query: PosteriorsQuery) async throws(AccrueError) -> PosteriorListing { try await ask(.posteriorList, query) }
+
     /// The versions of a posterior, oldest first, page by page; without the sums of their scores.
     public func versions(of name: String, page: (PosteriorListing) -> Void) async throws(AccrueError) {
         var query = PosteriorsQuery(pipeline: name)
         while true {
-            let listing: PosteriorListing = try await ask(.posteriorList, query)
+            let listing = try await versions(query)
             page(listing)
             guard listing.more, let last = listing.versions.last else { return }
             query.after = last.version

@@ -6,15 +6,20 @@ extension ClusterConnection {
     /// How long the coordinator is asked to wait at a time.
     private static let sliceMs = 5_000
 
+    /// What a chunk is once it is no longer waiting, or after `timeoutMs`.
+    /// - Throws: `notFound` for an unknown pipeline or position.
+    public func outcome(ofPosition position: Int, in pipeline: String, timeoutMs: Int) async throws(AccrueError) -> Awaited {
+        try await ask(.await, AwaitPosition(pipeline: pipeline, position: position, timeoutMs: timeoutMs), timeoutMs: timeoutMs + patience.absenceMs)
+    }
+
     /// Waits until a chunk is absorbed, set aside or forgotten, however long that takes while the coordinator answers.
     /// - Parameter stillWaiting: called every few seconds.
     /// - Throws: `notFound` for an unknown pipeline or position.
     public func outcome(
         ofPosition position: Int, in pipeline: String, stillWaiting: () async throws(AccrueError) -> Void = { () throws(AccrueError) in }
     ) async throws(AccrueError) -> Awaited {
-        let request = AwaitPosition(pipeline: pipeline, position: position, timeoutMs: Self.sliceMs)
         while true {
-            let awaited: Awaited = try await ask(.await, request, timeoutMs: Self.sliceMs + patience.absenceMs)
+            let awaited = try await outcome(ofPosition: position, in: pipeline, timeoutMs: Self.sliceMs)
             guard awaited.state == .waiting else { return awaited }
             try await stillWaiting()
         }
@@ -31,11 +36,14 @@ extension ClusterConnection {
         }
     }
 
+    /// One page of what happened after an event number.
+    public func events(_ query: EventsQuery) async throws(AccrueError) -> [EventRecord] { try await ask(.events, query, as: EventListing.self).events }
+
     /// What happened after an event number, in order; everything there is to ask for, page by page.
     public func events(after number: Int) async throws(AccrueError) -> [EventRecord] {
         var events: [EventRecord] = []
         while true {
-            let page = try await ask(.events, EventsQuery(after: events.last?.number ?? number, limit: Limits.pageItemsMax), as: EventListing.self).events
+            let page = try await self.events(EventsQuery(after: events.last?.number ?? number, limit: Limits.pageItemsMax))
             if page.isEmpty { return events }
             events += page
         }

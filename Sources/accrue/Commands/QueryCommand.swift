@@ -52,8 +52,7 @@ struct QueryCommand: AsyncParsableCommand {
             try write(answer, to: out)
             answer.tensors = [:]
         }
-        let text = AnswerText(answer)
-        if json { Output.line(text.json.canonical) } else { text.lines.forEach(Output.line) }
+        if json { Output.line(answer.json.canonical) } else { AnswerText(answer).lines.forEach(Output.line) }
     }
 
     private func write(_ answer: PosteriorAnswer, to path: String) throws(AccrueError) {

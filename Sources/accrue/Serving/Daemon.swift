@@ -1,10 +1,11 @@
 import AccrueClient
 import AccrueCoordinator
 import AccrueCore
+import AccrueHTTP
 import AccrueWire
 import Foundation
 
-/// The processes of `accrue serve`: the coordinator in this one, workers and a querier as children.
+/// The processes of `accrue serve`: the coordinator in this one, with HTTP if that is wanted; workers and a querier as children.
 struct Daemon: Sendable {
     let settings: ServeSettings
     let engine: String
@@ -13,7 +14,7 @@ struct Daemon: Sendable {
     let report: @Sendable (String) -> Void
 
     /// Runs until the process is asked to end: then the children end first, the coordinator last.
-    /// - Throws: what the coordinator cannot start or go on with.
+    /// - Throws: what the coordinator or HTTP cannot start or go on with.
     func run() async throws(AccrueError) {
         if settings.coordinator.isCurve { try settings.coordinator.keys.prepare() }
         let end = ProcessEnd(parentHolds: false)
@@ -32,12 +33,13 @@ struct Daemon: Sendable {
                 return nil
             }
             group.addTask {
+                var failure: AccrueError?
                 for await endpoints in starts {
-                    await superviseChildren(endpoints, until: end)
+                    failure = await supervise(endpoints, until: end)
                     break
                 }
                 stop.yield()
-                return nil
+                return failure
             }
             var failure: AccrueError?
             for await error in group {
@@ -50,27 +52,71 @@ struct Daemon: Sendable {
         if let failure { throw failure }
     }
 
-    private func superviseChildren(_ endpoints: CoordinatorEndpoints, until end: ProcessEnd) async {
+    private enum Happening: Sendable {
+        case endRequested, over
+        case failed(AccrueError)
+    }
+
+    /// Keeps the children and HTTP going.
+    /// - Returns: what HTTP cannot start or go on with; nil when the end was asked for.
+    private func supervise(_ endpoints: CoordinatorEndpoints, until end: ProcessEnd) async -> AccrueError? {
         let children = settings.children(engine: engine)
-        await withTaskGroup(of: Bool.self) { group in
+        let (addresses, address) = AsyncStream<String?>.makeStream()
+        return await withTaskGroup(of: Happening.self) { group in
             group.addTask {
                 await end.requested()
-                return true
+                return .endRequested
             }
             for child in children {
                 group.addTask {
                     await child.run(report: report)
-                    return false
+                    return .over
                 }
             }
             group.addTask {
-                do throws(AccrueError) { announce(try await joined(children, endpoints)) } catch {
+                guard let http = settings.http else {
+                    address.yield(nil)
+                    return .over
+                }
+                do throws(AccrueError) { try await serve(http) { address.yield($0) } } catch { return .failed(error) }
+                return .over
+            }
+            group.addTask {
+                do throws(AccrueError) {
+                    var ready = try await joined(children, endpoints)
+                    for await found in addresses {
+                        ready.http = found
+                        announce(ready)
+                        break
+                    }
+                } catch {
                     if !Task.isCancelled { report("\(error)") }
                 }
-                return false
+                return .over
             }
-            for await isAsked in group where isAsked { group.cancelAll() }
+            var failure: AccrueError?
+            var isEnding = false
+            for await happening in group {
+                switch happening {
+                case .over: continue
+                case .endRequested: break
+                // What HTTP says of being ended is no failure.
+                case .failed(let error): if !isEnding { failure = error }
+                }
+                isEnding = true
+                group.cancelAll()
+            }
+            return failure
         }
+    }
+
+    /// HTTP as one more client, with the rights of the home's owner.
+    private func serve(_ http: HTTPSettings, ready: @escaping @Sendable (String) -> Void) async throws(AccrueError) {
+        let coordinator = settings.coordinator
+        let key = coordinator.isCurve ? try ClientKey(file: coordinator.keys.file(of: KeyFolder.ownerName)) : nil
+        let cluster = try await ClusterConnection.open(coordinator.localControl, as: key)
+        defer { cluster.close() }
+        try await HTTPService(http, cluster: cluster).run(ready: ready)
     }
 
     /// Waits until all children have joined.
@@ -100,6 +146,8 @@ struct ReadyLine: Codable, Sendable {
     /// One a worker, by number.
     var ingest: [String]
     var query: [String]
+    /// The URL of HTTP, where it is served.
+    var http: String?
     /// Process ids.
     var pid: Int32
     var workers: [Int32]

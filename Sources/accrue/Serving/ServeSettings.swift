@@ -1,5 +1,6 @@
 import AccrueCore
 import AccrueCoordinator
+import AccrueHTTP
 import AccrueWire
 import Foundation
 
@@ -12,12 +13,13 @@ struct ServeSettings: Sendable {
     let coordinator: CoordinatorSettings
     /// How long the querier lets a query wait for others, to answer them together.
     let queryWindowMs: Int
+    let http: HTTPSettings?
     private let isInsecure: Bool
 
     static let workersMax = 256
 
     /// - Throws: `invalidInput` for an address that others could not use or that is not safe to offer, and for a home with too long a path.
-    init(home: String, workers: Int, listen: String?, isCurve: Bool, isInsecure: Bool, queryWindowMs: Int = 0) throws(AccrueError) {
+    init(home: String, workers: Int, listen: String?, isCurve: Bool, isInsecure: Bool, queryWindowMs: Int = 0, http: HTTPSettings? = nil) throws(AccrueError) {
         let operation = "starting the daemon"
         let listen = listen?.replacing("tcp://localhost:", with: "tcp://127.0.0.1:")
         self.home = HomeDirectory.absolute(home)
@@ -25,6 +27,7 @@ struct ServeSettings: Sendable {
         self.listen = listen
         self.isInsecure = isInsecure
         self.queryWindowMs = queryWindowMs
+        self.http = http
         let isOpen = listen.map { !KeyedEndpoint.isLocal($0) } ?? false
         coordinator = try CoordinatorSettings(home: self.home, listen: listen, isCurve: isCurve || (isOpen && !isInsecure))
         if let listen {

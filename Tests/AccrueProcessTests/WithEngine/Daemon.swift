@@ -10,6 +10,7 @@ final class Daemon {
         var events: String
         var ingest: [String]
         var query: [String]
+        var http: String?
         var pid: Int32
         var workers: [Int32]
         var querier: Int32

@@ -1,5 +1,6 @@
 import AccrueCore
 import Foundation
+import FoundationNetworking
 import Testing
 
 @Suite("accrue serve", .serialized, .timeLimit(.minutes(10)))
@@ -103,8 +104,44 @@ struct ServeTests {
         #expect(try await accrue("posterior", "export", "linear-golden", "--out", rows.path("out.safetensors")).status == 0)
     }
 
-    @Test("a wildcard, an address that is none and too long a home are refused", arguments: [
-        ["--listen", "tcp://*:7700", "--insecure"], ["--listen", "nonsense"],
+    @Test("over HTTP, with and without keys on its other sockets, rows go in and predictions come out", arguments: [[], ["--listen", "tcp://127.0.0.1:*", "--curve"]])
+    func http(options: [String]) async throws {
+        let daemon = try await Daemon(workers: 1, ["--http", "127.0.0.1:*"] + options)
+        let url = try #require(daemon.ready.http)
+        func ask(_ method: String, _ path: String, _ body: JSONValue? = nil) async throws -> JSONValue {
+            var request = URLRequest(url: try #require(URL(string: url + path)))
+            request.httpMethod = method
+            request.setValue("application/json", forHTTPHeaderField: "Content-Type")
+            request.httpBody = body?.canonicalBytes
+            return try JSONValue(parsing: try await URLSession.shared.data(for: request).0)
+        }
+        try await daemon.accrue("pipeline", "apply", GoldenRows.pipeline)
+        for (inputs, targets) in [([[1, 0], [1, 1]], [1, 2]), ([[1, 2], [1, 3]], [2, 4])] as [(JSONValue, JSONValue)] {
+            let taken = try await ask("POST", "/v1/pipelines/linear-golden/chunks", ["tensors": ["inputs": inputs, "targets": targets]])
+            #expect(taken["duplicate"] == false, "\(taken)")
+        }
+        let learned = try await ask("GET", "/v1/pipelines/linear-golden/chunks/2?waitMs=60000")
+        #expect(learned["version"] == 1)
+        // Closed forms: mean (0.824427, 0.916031), covariance ((0.145038, -0.061069), (-0.061069, 0.043257)), noise of variance 0.25.
+        let answer = try await ask("POST", "/v1/pipelines/linear-golden/query/predict?atLeast=1", ["tensors": ["inputs": [[1, 2]]]])
+        let row = try #require(answer["answers"]?.array?.first, "\(answer)")
+        #expect(abs(try #require(row["mean"]?.double) - 2.656488549618321) < 1e-12)
+        #expect(abs(try #require(row["epistemic"]?.double) - 0.2716456305566297) < 1e-12)
+        #expect(try await daemon.stop() == 0)
+    }
+
+    @Test("an HTTP address that is taken ends the daemon, its children before it, with a message that names it")
+    func httpTaken() async throws {
+        let daemon = try await Daemon(workers: 0, ["--http", "127.0.0.1:*"])
+        let address = try #require(daemon.ready.http?.dropFirst("http://".count))
+        let home = "/tmp/accrue-d-\(UUID().uuidString.prefix(8))"
+        defer { try? FileManager.default.removeItem(atPath: home) }
+        let second = try await Program.run("accrue", ["serve", "--home", home, "--workers", "0", "--http", String(address)])
+        #expect(second.status == AccrueError.Code.unavailable.exitCode && second.errors.contains(address), "\(second.errors)")
+    }
+
+    @Test("a wildcard, an address that is none, one that others reach without a token, and too long a home are refused", arguments: [
+        ["--listen", "tcp://*:7700", "--insecure"], ["--listen", "nonsense"], ["--http", "nonsense"], ["--http", "0.0.0.0:7780"],
         ["--home", "/tmp/\(String(repeating: "x", count: 100))"],
     ])
     func refused(options: [String]) async throws {

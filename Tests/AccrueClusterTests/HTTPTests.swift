@@ -1,0 +1,218 @@
+import AccrueClient
+import AccrueCore
+import AccrueHTTP
+import AccrueTesting
+import AccrueWire
+import Foundation
+import FoundationNetworking
+import Testing
+
+@Suite("JSON over HTTP in front of a cluster", .timeLimit(.minutes(5)))
+struct HTTPTests {
+    /// A server on a free port, and what asks it.
+    struct Site: Sendable {
+        let url: String
+        let token: String?
+
+        /// - Returns: the status and the body, as JSON where it is that.
+        func ask(_ method: String, _ path: String, json: String? = nil, bytes: Data? = nil, headers: [String: String] = [:]) async throws -> (status: Int, body: JSONValue, bytes: Data) {
+            var request = URLRequest(url: try #require(URL(string: url + path)))
+            request.httpMethod = method
+            if let token { request.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization") }
+            if let json { request.setValue("application/json", forHTTPHeaderField: "Content-Type"); request.httpBody = Data(json.utf8) }
+            if let bytes { request.setValue("application/octet-stream", forHTTPHeaderField: "Content-Type"); request.httpBody = bytes }
+            for (name, value) in headers { request.setValue(value, forHTTPHeaderField: name) }
+            let (data, response) = try await URLSession.shared.data(for: request)
+            return ((response as? HTTPURLResponse)?.statusCode ?? 0, (try? JSONValue(parsing: data)) ?? .null, data)
+        }
+    }
+
+    /// A whole cluster with HTTP in front of it.
+    private func withSite(tokenFile: String? = nil, _ body: @escaping @Sendable (Site, Cluster) async throws -> Void) async throws {
+        let cluster = try Cluster()
+        let settings = try HTTPSettings(address: "127.0.0.1:*", tokenFile: tokenFile)
+        try await cluster.withCoordinator {
+            try await cluster.withWorkers(["a"]) {
+                try await cluster.withQuerier {
+                    _ = try await cluster.control.askPatiently(.hello, Hello(role: .client), as: Welcome.self)
+                    let connection = try await ClusterConnection.open(cluster.control.endpoint)
+                    defer { connection.close() }
+                    let (urls, url) = AsyncStream<String>.makeStream()
+                    let serving = Task { try await HTTPService(settings, cluster: connection).run { url.yield($0) } }
+                    for await url in urls {
+                        do { try await body(Site(url: url, token: settings.token), cluster) } catch {
+                            serving.cancel()
+                            throw error
+                        }
+                        break
+                    }
+                    serving.cancel()
+                    _ = await serving.result
+                }
+            }
+        }
+    }
+
+    private static let declaration = """
+        {"name": "chain", "method": "HashChain", "seed": 1, "round": {"chunks": 2}, "schema": [{"name": "values", "role": "input", "dtype": "F64", "shape": []}]}
+        """
+
+    @Test("a pipeline is made, takes chunks as JSON and as safetensors, learns them and answers; what it made is what the log says")
+    func wholePath() async throws {
+        try await withSite { site, cluster in
+            #expect(try await site.ask("PUT", "/v1/pipelines/chain", json: Self.declaration).status == 200)
+            let first = try await site.ask("POST", "/v1/pipelines/chain/chunks?key=one", json: #"{"tensors": {"values": [1, 2, 3]}}"#)
+            #expect(first.status == 200 && first.body["position"] == 1 && first.body["duplicate"] == false)
+            #expect(try await site.ask("POST", "/v1/pipelines/chain/chunks?key=one", json: #"{"tensors": {"values": [1, 2, 3]}}"#).body["duplicate"] == true)
+            #expect(try await site.ask("POST", "/v1/pipelines/chain/chunks?key=one", json: #"{"tensors": {"values": [4]}}"#).status == 409)
+            let bytes = Safetensors(tensors: try HashChain.rows([4, 5]).tensors).encode()
+            let second = try await site.ask("POST", "/v1/pipelines/chain/chunks?wait=true", bytes: bytes)
+            #expect(second.status == 200 && second.body["position"] == 2 && second.body["version"] == 1)
+            #expect(try await site.ask("GET", "/v1/pipelines/chain/chunks/2?waitMs=1000").body["state"] == "absorbed")
+            #expect(try await site.ask("GET", "/v1/pipelines/chain/chunks?limit=1").body["more"] == true)
+            let answer = try await site.ask("GET", "/v1/pipelines/chain/query/sum?atLeast=1")
+            #expect(answer.status == 200 && answer.body["sum"] == 15 && answer.body["count"] == 5 && answer.body["version"] == 1 && answer.body["absorbedRows"] == 5)
+            #expect(try await site.ask("GET", "/v1/pipelines/chain/posteriors").body["versions"]?.array?.count == 2)
+            #expect(try await site.ask("GET", "/v1/pipelines/chain/posteriors/newest").body["absorbedChunks"] == 2)
+            let expected = try Cluster.expected(HashChain.pipeline(), [[1, 2, 3], [4, 5]])
+            #expect(try await cluster.bulk().getBlob(try await cluster.newest().hash) == expected)
+            let status = try await site.ask("GET", "/v1/status").body
+            #expect(status["pipelines"]?.array?.first?["version"] == 1)
+            let metrics = String(decoding: try await site.ask("GET", "/metrics").bytes, as: UTF8.self)
+            #expect(metrics.contains("accrue_rows{pipeline=\"chain\",state=\"absorbed\"} 5.0"))
+            #expect(metrics.contains("accrue_http_requests_total{method=\"PUT\",route=\"/v1/pipelines/{name}\",status=\"200\"} 1.0"))
+            #expect(try await site.ask("GET", "/v1/events").body["events"]?.array?.contains { $0["kind"] == "version" } == true)
+            #expect(try await site.ask("DELETE", "/v1/pipelines/chain").status == 200)
+            #expect(try await site.ask("GET", "/v1/pipelines/chain").status == 404)
+        }
+    }
+
+    @Test("a chunk that was set aside while it was waited for is a conflict that names its position, and can be retried")
+    func setAside() async throws {
+        try await withSite { site, cluster in
+            #expect(try await site.ask("PUT", "/v1/pipelines/chain", json: Self.declaration).status == 200)
+            #expect(try await site.ask("POST", "/v1/pipelines/chain/chunks", json: #"{"tensors": {"values": [1]}}"#).body["position"] == 1)
+            let aside = try await site.ask("POST", "/v1/pipelines/chain/chunks/set-aside", json: #"{"positions": [1], "reason": "not wanted"}"#)
+            #expect(aside.status == 200, "\(aside.body)")
+            let listed = try await site.ask("GET", "/v1/pipelines/chain/chunks?state=setAside").body["chunks"]?.array
+            #expect(listed?.count == 1 && listed?.first?["reason"]?.string?.contains("not wanted") == true)
+            let retried = try await site.ask("POST", "/v1/pipelines/chain/chunks/retry", json: #"{"positions": [1]}"#)
+            #expect(retried.status == 200 && retried.body["positions"]?.array?.count == 1, "\(retried.body)")
+            #expect(try await site.ask("POST", "/v1/pipelines/chain/flush").status == 200)
+            let position = try #require(retried.body["positions"]?.array?.first?.int)
+            #expect(try await site.ask("GET", "/v1/pipelines/chain/chunks/\(position)?waitMs=60000").body["version"] == 1)
+        }
+    }
+
+    private static let wrong: [(method: String, path: String, body: String?, status: Int, code: String, problem: String)] = [
+        ("GET", "/v1/nothing", nil, 404, "notFound", "nothing at this path"),
+        ("GET", "/v1/events?aftr=1", nil, 400, "invalidInput", "'aftr'"),
+        ("GET", "/v1/events?limit=0", nil, 400, "invalidInput", "from 1 to 1000"),
+        ("GET", "/v1/pipelines/chian", nil, 404, "notFound", "no such pipeline"),
+        ("GET", "/v1/pipelines/chain/posteriors/7", nil, 404, "notFound", "versions are 0 to 0"),
+        ("GET", "/v1/pipelines/chain/posteriors/last", nil, 400, "invalidInput", "'version' is last"),
+        ("GET", "/v1/pipelines/chain/chunks?state=gone", nil, 400, "invalidInput", "waiting, absorbed, setAside or forgotten"),
+        ("POST", "/v1/pipelines/chain/chunks?wait=yes", "{}", 400, "invalidInput", "true or false"),
+        ("POST", "/v1/pipelines/chain/chunks", #"{"tensors": {"values": ["x"]}}"#, 400, "invalidInput", "not a number"),
+        ("POST", "/v1/pipelines/chain/chunks", #"{"rows": []}"#, 400, "invalidInput", "'rows'"),
+        ("POST", "/v1/pipelines/chain/chunks", "{", 400, "invalidInput", "not a JSON value"),
+        ("POST", "/v1/pipelines/chain/chunks/set-aside", #"{"positions": [1]}"#, 400, "invalidInput", "'reason' is missing"),
+        ("POST", "/v1/pipelines/chain/chunks/retry", #"{"positions": ["1"]}"#, 400, "invalidInput", "no list of positions"),
+        ("PUT", "/v1/pipelines/other", Self.declaration, 400, "invalidInput", "'chain'"),
+        ("POST", "/v1/pipelines/chain/query/sum", #"{"header": 3}"#, 400, "invalidInput", "'header'"),
+        ("GET", "/v1/pipelines/chain/query/sum?draws=0", nil, 400, "invalidInput", "from 1 to"),
+    ]
+
+    @Test("wrong input is answered with its status, the code and what is wrong, and changes nothing")
+    func refused() async throws {
+        try await withSite { site, _ in
+            #expect(try await site.ask("PUT", "/v1/pipelines/chain", json: Self.declaration).status == 200)
+            for wrong in Self.wrong {
+                let answer = try await site.ask(wrong.method, wrong.path, json: wrong.body)
+                let error = answer.body["error"]
+                #expect(
+                    answer.status == wrong.status && error?["code"]?.string == wrong.code && error?["problem"]?.string?.contains(wrong.problem) == true,
+                    "\(wrong.method) \(wrong.path): \(answer.status) \(answer.body)")
+            }
+            #expect(try await site.ask("GET", "/v1/status").body["pipelines"]?.array?.first?["position"] == 0)
+        }
+    }
+
+    @Test("a body that is neither JSON nor safetensors is refused, and says what may be sent")
+    func garbage() async throws {
+        try await withSite { site, _ in
+            #expect(try await site.ask("PUT", "/v1/pipelines/chain", json: Self.declaration).status == 200)
+            let answer = try await site.ask("POST", "/v1/pipelines/chain/chunks", bytes: Data("garbage".utf8))
+            #expect(answer.status == 400 && answer.body["error"]?["hint"]?.string?.contains("application/json") == true)
+        }
+    }
+
+    @Test("with a token nothing is answered without it, but whether the daemon lives")
+    func token() async throws {
+        let path = "/tmp/accrue-token-\(UUID().uuidString.prefix(8))"
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try SecretFile.write(Data("0123456789abcdef".utf8), to: path, replacing: false, while: "testing")
+        try await withSite(tokenFile: path) { site, _ in
+            let stranger = Site(url: site.url, token: nil)
+            #expect(try await site.ask("GET", "/v1/status").status == 200)
+            let refused = try await stranger.ask("GET", "/v1/status")
+            #expect(refused.status == 401 && refused.body["error"]?["code"] == "unauthorised")
+            #expect(try await stranger.ask("GET", "/healthz").status == 200)
+        }
+    }
+
+    @Test("a page of another site is not served")
+    func origin() async throws {
+        try await withSite { site, _ in
+            let stranger = try await site.ask("GET", "/v1/status", headers: ["Origin": "http://evil.example"])
+            let own = try await site.ask("GET", "/v1/status", headers: ["Origin": site.url])
+            #expect(stranger.status == 401 && own.status == 200)
+        }
+    }
+
+    @Test("events are told as they happen, with their numbers")
+    func stream() async throws {
+        try await withSite { site, cluster in
+            let url = try #require(URL(string: site.url + "/v1/events/stream"))
+            let reading = Task { () -> String in
+                let delegate = Lines()
+                let session = URLSession(configuration: .ephemeral, delegate: delegate, delegateQueue: nil)
+                let task = session.dataTask(with: url)
+                task.resume()
+                defer { session.invalidateAndCancel() }
+                for await text in delegate.texts where text.contains("\"kind\":\"applied\"") { return text }
+                return ""
+            }
+            try await cluster.apply(HashChain.pipeline())
+            let text = await reading.value
+            #expect(text.contains("id: ") && text.contains("data: {") && text.contains("\"pipeline\":\"chain\""))
+        }
+    }
+
+    /// What has come so far, each time that more comes.
+    private final class Lines: NSObject, URLSessionDataDelegate, @unchecked Sendable {
+        let texts: AsyncStream<String>
+        private let text: AsyncStream<String>.Continuation
+        private var sofar = ""
+
+        override init() { (texts, text) = AsyncStream<String>.makeStream() }
+
+        func urlSession(_ session: URLSession, dataTask: URLSessionDataTask, didReceive data: Data) {
+            sofar += String(decoding: data, as: UTF8.self)
+            text.yield(sofar)
+        }
+
+        func urlSession(_ session: URLSession, task: URLSessionTask, didCompleteWithError error: (any Error)?) { text.finish() }
+    }
+
+    @Test("an address that is taken is refused, naming it")
+    func taken() async throws {
+        try await withSite { site, cluster in
+            let address = String(site.url.dropFirst("http://".count))
+            let connection = try await ClusterConnection.open(cluster.control.endpoint)
+            defer { connection.close() }
+            let second = HTTPService(try HTTPSettings(address: address, tokenFile: nil), cluster: connection)
+            await #expect { try await second.run { _ in } } throws: { ($0 as? AccrueError)?.code == .unavailable && "\($0)".contains(address) }
+        }
+    }
+}
