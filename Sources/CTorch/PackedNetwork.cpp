@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <thread>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -19,21 +20,71 @@ struct Stage {
     std::vector<int32_t> offsets;
     int64_t inputs, outputs;
     bool relu;
-    // Where in the network's memory.
+    // Where in the network's memory; of a layer whose outputs are drawn, `bias` is the noise.
     int64_t weight, bias;
+    const ct_moments_s *moments;
 
     int64_t inputCount() const { return inputs; }
     int64_t outputCount() const { return pooled ? pooled->pooledCount() : outputs; }
 };
 
 struct Room {
-    std::vector<float> bordered, sums;
+    std::vector<float> bordered, sums, means, squares, variances;
     std::vector<int32_t> places;
 };
 
 constexpr int64_t rowsAtOnce = 32;
 
+void grow(std::vector<float> &room, int64_t count) {
+    if (static_cast<int64_t>(room.size()) < count + slack) room.resize(static_cast<size_t>(count + slack));
+}
+
+void denseRows(
+    const Kernels &table, int64_t rows, int64_t inputs, int64_t outputs, const float *x, const float *weight, const float *bias, bool relu, Room &room, float *to) {
+    const auto places = static_cast<size_t>(table.placeCount(rows, inputs));
+    if (room.places.size() < places) room.places.resize(places);
+    table.dense(rows, inputs, outputs, x, weight, bias, relu, room.places.data(), to);
+}
+
+// Weights as `dense` reads them, of a layer behind an image [channels, height, width], whose channels lie together there, or behind features.
+at::Tensor asRead(const at::Tensor &weight, at::IntArrayRef image) {
+    if (image.empty()) return weight.contiguous();
+    const auto outputs = weight.size(0);
+    return weight.reshape({outputs, image[0], image[1], image[2]}).permute({0, 2, 3, 1}).reshape({outputs, -1}).contiguous();
+}
+
 }  // namespace
+
+struct ct_moments_s {
+    at::Tensor mean, bias, variance, biasVariance;
+    // Made when the first network is packed: it says what the layer lies behind.
+    mutable std::once_flag once;
+    mutable std::vector<float> packedMean, packedVariance, packedBias, packedBiasVariance;
+
+    void pack(const Kernels &table, at::IntArrayRef image) const {
+        std::call_once(once, [&] {
+            auto fill = [&](const at::Tensor &weight, const at::Tensor &bias, std::vector<float> &to, std::vector<float> &biasTo) {
+                const auto own = asRead(weight, image);
+                to.assign(static_cast<size_t>(table.packedCount(own.size(0), own.size(1)) + slack), 0.0f);
+                table.packDense(own.data_ptr<float>(), own.size(0), own.size(1), to.data());
+                biasTo.assign(static_cast<size_t>(upTo(own.size(0), slack) + slack), 0.0f);
+                if (bias.defined()) std::memcpy(biasTo.data(), bias.contiguous().data_ptr<float>(), sizeof(float) * static_cast<size_t>(own.size(0)));
+            };
+            fill(mean, bias, packedMean, packedBias);
+            fill(variance, biasVariance, packedVariance, packedBiasVariance);
+        });
+    }
+
+    // Means and variances of the outputs of these rows.
+    void apply(const Kernels &table, int64_t rows, int64_t inputs, const float *x, Room &room, float *means) const {
+        const int64_t outputs = mean.size(0);
+        denseRows(table, rows, inputs, outputs, x, packedMean.data(), packedBias.data(), false, room, means);
+        grow(room.squares, rows * inputs);
+        for (int64_t index = 0; index < rows * inputs; ++index) room.squares[static_cast<size_t>(index)] = x[index] * x[index];
+        grow(room.variances, rows * outputs);
+        denseRows(table, rows, inputs, outputs, room.squares.data(), packedVariance.data(), packedBiasVariance.data(), false, room, room.variances.data());
+    }
+};
 
 struct ct_packed_s {
     const Kernels &table = kernels();
@@ -43,25 +94,36 @@ struct ct_packed_s {
 
     int64_t outputs() const { return stages.back().outputCount(); }
 
+    bool drawsOutputs() const {
+        for (const Stage &s : stages)
+            if (s.moments) return true;
+        return false;
+    }
+
     void apply(const float *x, int64_t rows, std::vector<float> (&between)[2], Room &room, float *out) const {
         for (size_t index = 0; index < stages.size(); ++index) {
-            const Stage &s = stages[index];
             float *to = out;
-            if (index + 1 < stages.size()) {
-                auto &next = between[index % 2];
-                if (static_cast<int64_t>(next.size()) < rows * s.outputCount() + slack) next.resize(static_cast<size_t>(rows * s.outputCount() + slack));
-                to = next.data();
-            }
-            const float *weight = memory.get() + s.weight, *bias = memory.get() + s.bias;
-            if (s.pooled) {
-                convolve(s, x, rows, weight, bias, room, to);
-            } else {
-                const auto places = static_cast<size_t>(table.placeCount(rows, s.inputs));
-                if (room.places.size() < places) room.places.resize(places);
-                table.dense(rows, s.inputs, s.outputs, x, weight, bias, s.relu, room.places.data(), to);
-            }
+            if (index + 1 < stages.size()) grow(between[index % 2], rows * stages[index].outputCount()), to = between[index % 2].data();
+            applyStage(stages[index], x, rows, room, to);
             x = to;
         }
+    }
+
+    void applyStage(const Stage &s, const float *x, int64_t rows, Room &room, float *to) const {
+        const float *weight = memory.get() + s.weight, *bias = memory.get() + s.bias;
+        if (s.pooled) convolve(s, x, rows, weight, bias, room, to);
+        else denseRows(table, rows, s.inputs, s.outputs, x, weight, bias, s.relu, room, to);
+    }
+
+    // Outputs of a layer that draws them, from their means and variances.
+    void draw(const Stage &s, int64_t rows, const float *means, const float *variances, float *to) const {
+        const float *noise = memory.get() + s.bias;
+        for (int64_t row = 0; row < rows; ++row)
+            for (int64_t o = 0; o < s.outputs; ++o) {
+                const int64_t at = row * s.outputs + o;
+                const float y = means[at] + noise[o] * std::sqrt(variances[at]);
+                to[at] = s.relu && y <= 0.0f ? 0.0f : y;
+            }
     }
 
     void convolve(const Stage &s, const float *x, int64_t rows, const float *weight, const float *bias, Room &room, float *to) const {
@@ -88,7 +150,7 @@ bool plan(ct_packed_s &packed, const ct_layer *layers, int32_t count, at::IntArr
     int64_t end = 0;
     for (int32_t index = 0; index < count; ++index) {
         const auto &w = get(layers[index].weight);
-        Stage s{nullptr, {}, 1, w.size(0), layers[index].relu, 0, 0};
+        Stage s{nullptr, {}, 1, w.size(0), layers[index].relu, 0, 0, layers[index].moments};
         for (auto size : x) s.inputs *= size;
         if (w.scalar_type() != at::kFloat || !w.is_cpu() || !isFinite(w) || (layers[index].bias && !isFinite(get(layers[index].bias)))) return false;
         int64_t numbers;
@@ -102,6 +164,13 @@ bool plan(ct_packed_s &packed, const ct_layer *layers, int32_t count, at::IntArr
             TORCH_CHECK(w.dim() == 2 && w.size(1) == s.inputs, "weight ", w.sizes(), " for ", s.inputs, " inputs");
             numbers = packed.table.packedCount(s.outputs, s.inputs);
             x = {s.outputs};
+        }
+        if (s.moments) {
+            const auto &m = *s.moments;
+            TORCH_CHECK(!s.pooled && layers[index].noise && get(layers[index].noise).numel() == s.outputs, "outputs are drawn of dense layers, with noise for each");
+            TORCH_CHECK(m.mean.sizes() == w.sizes(), "moments of weights ", m.mean.sizes(), " for a layer ", w.sizes());
+            if (!isFinite(m.mean) || !isFinite(m.variance) || !isFinite(get(layers[index].noise))) return false;
+            numbers = 0;
         }
         s.weight = end;
         s.bias = s.weight + upTo(numbers, slack);
@@ -133,15 +202,55 @@ void fill(ct_packed_s &packed, const ct_layer *layers, at::IntArrayRef shape) {
             packed.table.packWeights(byPatch(w).data_ptr<float>(), s.outputs, s.pooled->g.patch(), weight);
             image = {s.outputs, s.pooled->g.high, s.pooled->g.wide};
         } else {
-            // What comes from an image has its channels together.
-            auto own = w;
-            if (!image.empty()) own = w.reshape({s.outputs, image[0], image[1], image[2]}).permute({0, 2, 3, 1}).reshape({s.outputs, -1});
-            own = own.contiguous();
-            packed.table.packDense(own.data_ptr<float>(), s.outputs, s.inputs, weight);
+            if (s.moments) s.moments->pack(packed.table, image);
+            else packed.table.packDense(asRead(w, image).data_ptr<float>(), s.outputs, s.inputs, weight);
             image.clear();
         }
-        if (layers[index].bias) std::memcpy(bias, get(layers[index].bias).contiguous().data_ptr<float>(), sizeof(float) * static_cast<size_t>(s.outputs));
+        if (s.moments) std::memcpy(bias, get(layers[index].noise).contiguous().data_ptr<float>(), sizeof(float) * static_cast<size_t>(s.outputs));
+        else if (layers[index].bias) std::memcpy(bias, get(layers[index].bias).contiguous().data_ptr<float>(), sizeof(float) * static_cast<size_t>(s.outputs));
     }
+}
+
+// Networks that draw outputs of the same moments, layer by layer: what a layer's moments are is read once for all networks and rows at hand.
+void applyTogether(const ct_packed *networks, int64_t count, const float *x, int64_t rows, std::vector<float> (&between)[2], Room &room, float *out, int64_t outStride) {
+    const auto &first = *networks[0];
+    // Before the first layer all networks have the same inputs; behind it each its own, network after network.
+    const float *from = x;
+    bool isShared = true;
+    for (size_t index = 0; index < first.stages.size(); ++index) {
+        const Stage &s = first.stages[index];
+        const bool isLast = index + 1 == first.stages.size();
+        const int64_t size = s.outputCount();
+        float *to = out;
+        int64_t stride = outStride;
+        if (!isLast) stride = rows * size, grow(between[index % 2], count * stride), to = between[index % 2].data();
+        std::vector<float> &means = room.means;
+        const int64_t apart = isShared ? 0 : rows * s.inputCount();
+        if (s.moments) {
+            const int64_t all = isShared ? rows : count * rows;
+            grow(means, all * size);
+            s.moments->apply(first.table, all, s.inputs, from, room, means.data());
+            for (int64_t n = 0; n < count; ++n) {
+                const int64_t start = isShared ? 0 : n * rows * size;
+                networks[n]->draw(networks[n]->stages[index], rows, means.data() + start, room.variances.data() + start, to + n * stride);
+            }
+        } else {
+            for (int64_t n = 0; n < count; ++n) networks[n]->applyStage(networks[n]->stages[index], from + n * apart, rows, room, to + n * stride);
+        }
+        from = to;
+        isShared = false;
+    }
+}
+
+// Whether networks draw outputs, all of the same moments.
+bool drawsTogether(const ct_packed *networks, int64_t count) {
+    if (!networks[0]->drawsOutputs()) return false;
+    for (int64_t n = 0; n < count; ++n) {
+        TORCH_CHECK(networks[n]->stages.size() == networks[0]->stages.size(), "networks of different shapes");
+        for (size_t index = 0; index < networks[n]->stages.size(); ++index)
+            TORCH_CHECK(networks[n]->stages[index].moments == networks[0]->stages[index].moments, "networks that draw outputs of different moments");
+    }
+    return true;
 }
 
 // Does body(first, last) for stretches of 0 … count on as many threads, of which the caller's is one; the others begin with its floating-point state and
@@ -189,6 +298,23 @@ int32_t ct_pack(const ct_layer *layers, int32_t count, const int64_t *sizes, int
 void ct_packed_free(ct_packed packed) { delete packed; }
 int64_t ct_packed_bytes(ct_packed packed) { return packed->bytes; }
 int64_t ct_packed_outputs(ct_packed packed) { return packed->outputs(); }
+int64_t ct_packed_work(ct_packed packed) {
+    int64_t work = 0;
+    for (const Stage &s : packed->stages) work += s.pooled ? 4 * s.pooled->g.windows() * s.outputs * s.pooled->g.patch() : (s.moments ? 2 : 1) * s.inputs * s.outputs;
+    return work;
+}
+
+ct_moments ct_moments_make(ct_tensor mean, ct_tensor bias, ct_tensor variance, ct_tensor biasVariance) {
+    return attempt<ct_moments>(nullptr, [&] {
+        auto moments = std::make_unique<ct_moments_s>();
+        auto own = [](ct_tensor t) { return t ? get(t).to(at::kFloat) : at::Tensor(); };
+        moments->mean = own(mean), moments->bias = own(bias), moments->variance = own(variance), moments->biasVariance = own(biasVariance);
+        TORCH_CHECK(moments->mean.dim() == 2 && moments->mean.sizes() == moments->variance.sizes(), "moments ", moments->mean.sizes(), " and ", moments->variance.sizes());
+        return moments.release();
+    });
+}
+
+void ct_moments_free(ct_moments moments) { delete moments; }
 
 int32_t ct_apply_packed(const ct_packed *networks, int32_t count, ct_tensor x, int32_t threads, float *out, int64_t outCount) {
     return attempt<int32_t>(-1, [&] {
@@ -201,6 +327,13 @@ int32_t ct_apply_packed(const ct_packed *networks, int32_t count, ct_tensor x, i
         shareOut(count, std::min(threads, count), [&](int32_t first, int32_t last) {
             std::vector<float> between[2];
             Room room;
+            if (last > first && drawsTogether(networks + first, last - first)) {
+                const int64_t some = std::max<int64_t>(1, 2 * rowsAtOnce / (last - first));
+                for (int64_t row = 0; row < rows; row += some)
+                    applyTogether(
+                        networks + first, last - first, from + row * inputs, std::min(some, rows - row), between, room, out + (first * rows + row) * outputs, rows * outputs);
+                return;
+            }
             for (int32_t network = first; network < last; ++network)
                 for (int64_t row = 0; row < rows; row += rowsAtOnce)
                     networks[network]->apply(from + row * inputs, std::min(rowsAtOnce, rows - row), between, room, out + (network * rows + row) * outputs);

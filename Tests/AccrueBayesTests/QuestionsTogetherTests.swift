@@ -10,13 +10,19 @@ import Testing
         TensorSchema("inputs", role: .input, dtype: .f32, shape: [16, 16]), TensorSchema("targets", role: .target, dtype: .u8, shape: [], classes: ["a", "b", "c"]),
     ])
 
-    private func posterior() throws -> NetworkPosterior {
+    /// - Parameter drawsOutputs: whether few rows are answered from draws of the hidden layer's outputs.
+    private func posterior(drawsOutputs: Bool = false) throws -> NetworkPosterior {
         let block: [Layer] = [.affine(.init("conv", .convolution(kernel: 5, padding: 0), inputs: 1, outputs: 6)), .relu, .maxPool(size: 2, stride: 2), .flatten]
         let dense: [Layer] = [.affine(.init("hidden", .dense, inputs: 216, outputs: 30)), .relu, .affine(.init("last", .dense, inputs: 30, outputs: 3))]
         let network = Network(layers: block + dense, inputShape: [1, 16, 16])
+        let mean = try key.folding("mean").normal([30, 216]) * 0.1
+        let moments = try DenseMoments(mean: mean, bias: nil, variance: try .full([30, 216], 0.04), biasVariance: nil)
         return NetworkPosterior(
             schema: schema, design: try Design(schema: schema, network: network, likelihood: .softmax(classes: 3)), network: network, likelihood: .softmax(classes: 3), description: [:]
-        ) { (key) throws(AccrueError) in NetworkMember(try network.initialWeights(key: key)) }
+        ) { (key) throws(AccrueError) in
+            let weights = try network.initialWeights(key: key)
+            return NetworkMember(weights, drawnOutputs: drawsOutputs ? ["hidden.weight": (moments, try key.normal([30]))] : [:])
+        }
     }
 
     private func question(_ rows: Int, _ name: String, draws: Int = 20) throws -> QueryBytes {
@@ -24,18 +30,18 @@ import Testing
         return QueryBytes(verb: "predict", header: ["draws": .integer(draws)], tensors: ["inputs": try values.bytes()])
     }
 
-    @Test("answers are the same bits whatever is asked beside them, and a question that fails leaves the others alone")
-    func together() throws {
+    @Test("answers are the same bits whatever is asked beside them, and a question that fails leaves the others alone", arguments: [false, true])
+    func together(drawsOutputs: Bool) throws {
         let bad = QueryBytes(verb: "predict", header: [:], tensors: ["inputs": TensorBytes([Float](repeating: .nan, count: 256), shape: [1, 16, 16])])
         let queries = [
             try question(1, "a"), try question(3, "b"), QueryBytes(verb: "describe", header: [:]), try question(1, "c", draws: 2), bad, QueryBytes(verb: "guess", header: [:]),
-            try question(260, "d"), try question(7, "e"), try question(1, "f", draws: 16), try question(1, "a"),
+            try question(260, "d"), try question(7, "e"), try question(4, "g"), try question(5, "h"), try question(1, "f", draws: 16), try question(1, "a"),
         ]
-        let together = try posterior().answers(queries, key: key)
+        let together = try posterior(drawsOutputs: drawsOutputs).answers(queries, key: key)
         for (query, answer) in zip(queries, together) {
             let alone: Result<QueryBytes, AccrueError>
             // Another posterior, so that no draws are left from before.
-            let fresh = try posterior()
+            let fresh = try posterior(drawsOutputs: drawsOutputs)
             do throws(AccrueError) { alone = .success(try fresh.answer(query, key: key)) } catch { alone = .failure(error) }
             switch (answer, alone) {
             case (.success(let a), .success(let b)): #expect(a.verb == b.verb && a.header == b.header && a.tensors == b.tensors)

@@ -129,6 +129,58 @@ struct PrecisionFamilyTests {
         }
     }
 
+    @Test("a block whose entries were rounded to F32 has draws though its own numbers have no factor; one that never was a precision is refused")
+    func roundedBlock() throws {
+        // Λ = I + a v vᵀ: the rounding of its entries, some 0.3 each, outweighs its smallest eigenvalues, 1.
+        let size = 200, a = 1e9 / Double(size)
+        let schema = Schema([TensorSchema("inputs", role: .input, dtype: .f32, shape: [size]), TensorSchema("targets", role: .target, dtype: .f32, shape: [])])
+        let laplace = try Self.laplace(Self.golden("full"), schema, outputs: 1), family = try laplace.model.precisionFamily()
+        let v = try RandomKey(seed: 8).normal([size]).doubles()
+        func tree(_ name: String, _ values: [Float], _ shape: [Int]) throws -> NamedTensors { NamedTensors([(name, try Tensor(values, shape: shape))]) }
+        func coupling(_ entry: (Int, Int) -> Double) throws -> NamedTensors {
+            try tree("full", (0..<size * size).map { $0 / size == $0 % size ? 0 : Float(entry($0 / size, $0 % size)) }, [1, size, size])
+        }
+        let diagonal = try tree("dense.weight", v.map { Float(1 + a * $0 * $0) }, [1, size])
+        let blocks = try (try coupling { a * v[$0] * v[$1] }).tensor("full").cast(to: .f64)
+        let own = try Tensor(v.map { Double(Float(1 + a * $0 * $0)) }, shape: [size, 1]), unit = try Tensor(Array(0..<size)).oneHot(size).cast(to: .f64)
+        #expect(throws: AccrueError.self) { try (try blocks + (try own * unit)).cholesky(while: "testing") }
+        let draws = try #require(try family.draws(diagonal, try coupling { a * v[$0] * v[$1] }))
+        let length = v.reduce(0) { $0 + $1 * $1 }
+        for index in 0..<20 {
+            let draw = try draws(RandomKey(seed: 9).folding(index)).tensor("dense.weight").doubles()
+            // Along v the standard deviation of vᵀw is below 1/√a: five of them.
+            #expect(draw.allSatisfy { abs($0) < 6 } && abs(zip(draw, v).reduce(0) { $0 + $1.0 * $1.1 }) < 5 / a.squareRoot() * max(1, length / Double(size)))
+        }
+        #expect { try family.draws(diagonal, try coupling { 2 * a * v[$0] * v[$1] }) } throws: { ($0 as? AccrueError)?.code == .diverged }
+    }
+
+    @Test("answers to few rows, of large layers' drawn outputs, are distributed as those to many, of drawn weights")
+    func fewRows() throws {
+        let inputs = 300, draws = 1_000
+        let schema = Schema([TensorSchema("inputs", role: .input, dtype: .f32, shape: [inputs]), TensorSchema("targets", role: .target, dtype: .f32, shape: [])])
+        let settings: JSONValue = ["model": ["kind": "mlp", "hidden": [64]], "likelihood": ["kind": "gaussian", "noisePrecision": 4]]
+        let model = try Self.laplace(settings, schema, outputs: 1).model, key = RandomKey(seed: 12)
+        let mean = try model.initialWeights(key: key)
+        let posterior = try model.posterior(
+            mean: mean, deviation: try mean.map { (weight) throws(AccrueError) in try .full(weight.shape, 0.05) }, scale: 1.5, inference: "laplace")
+        let rows = try key.folding("rows").normal([5, inputs])
+        func answer(_ rows: Tensor) throws -> (mean: [Double], deviation: [Double]) {
+            let query = QueryBytes(verb: "predict", header: ["draws": .integer(draws)], tensors: ["inputs": try rows.bytes()])
+            let tensors = try posterior.answer(query, key: key).tensors
+            return (try #require(tensors["mean"]).doubles(), try #require(tensors["epistemic"]).doubles())
+        }
+        let many = try answer(rows)
+        for row in 0..<4 {
+            let few = try answer(try rows.rows(row..<row + 1))
+            #expect(few.mean[0] != many.mean[row])
+            // Standard errors over n draws: σ/√n of a mean, about σ/√(2n) of a standard deviation; √2 of each for the difference; five of them.
+            #expect(abs(few.mean[0] - many.mean[row]) < 5 * many.deviation[row] * (2 / Double(draws)).squareRoot())
+            #expect(abs(few.deviation[0] / many.deviation[row] - 1) < 5 / Double(draws).squareRoot())
+        }
+        // A row is answered alike beside others, as long as they are few.
+        #expect(try answer(try rows.rows(0..<4)).mean[2] == (try answer(try rows.rows(2..<3)).mean[0]))
+    }
+
     @Test("Kronecker factors are those of all weights together where a layer sees one row", arguments: [3, 4])
     func oneRow(width: Int) throws {
         // A convolution over 3 × 3 pictures has one position, so that one row has one outer product; over 4 × 4 its factors are sums over four.

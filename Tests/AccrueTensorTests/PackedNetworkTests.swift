@@ -64,6 +64,53 @@ import Testing
         #expect { try PackedNetwork.outputs(networks, try normal("x", [4, 2, 7, 7], 1), threads: count) } throws: { "\($0)".contains("for a network of") }
     }
 
+    /// The same, with the first dense layer's outputs drawn of these moments, the same for all draws; and a perceptron whose first layer is.
+    private func drawing(_ draw: Int, _ moments: DenseMoments, isPerceptron: Bool) throws -> [PackedNetwork.Stage] {
+        var stages = try stages(draw)
+        stages[2].drawn = (moments, try normal("\(draw) noise", [61], 1))
+        return isPerceptron ? Array(stages.dropFirst(2)) : stages
+    }
+
+    @Test("drawn outputs are m + noise · √v, within 10⁻⁵, and the same bits in any company and for any number of threads", arguments: [FusedKernels.baseline, .avx2, .avx512], [false, true])
+    func drawnOutputs(level: FusedKernels, isPerceptron: Bool) throws {
+        guard (try? FusedKernels.use(level)) != nil else { return }
+        defer { try? FusedKernels.use(.widest) }
+        let mean = try normal("mean", [61, 234], 0.1), variance = try normal("deviation", [61, 234], 0.2).squared()
+        let bias = try normal("bias mean", [61], 0.1), biasVariance = try normal("bias deviation", [61], 0.3).squared()
+        let moments = try DenseMoments(mean: mean, bias: bias, variance: variance, biasVariance: biasVariance)
+        let shape = isPerceptron ? [234] : [2, 14, 14], draws = 5
+        let networks = try (0..<draws).map { try #require(try PackedNetwork(try drawing($0, moments, isPerceptron: isPerceptron), inputShape: shape)) }
+        let x = try normal("x", [23] + shape, 1)
+        let found = try PackedNetwork.outputs(networks, x)
+        for draw in 0..<draws {
+            let stages = try stages(draw)
+            let hidden = isPerceptron ? x : try plain(Array(stages.prefix(2)), x).reshaped([23, -1])
+            let m = try hidden.linear(mean, bias), v = try hidden.squared().linear(variance, biasVariance)
+            let drawn = try (m + (try v.squareRoot() * (try normal("\(draw) noise", [61], 1)))).relu()
+            let expected = try plain(Array(stages.suffix(1)), drawn).floats()
+            let largest = try #require(expected.map(abs).max())
+            for (a, b) in zip(found[draw * 230..<(draw + 1) * 230], expected) { #expect(abs(a - b) <= 1e-5 * largest) }
+        }
+        for threads in [2, 5] { #expect(try PackedNetwork.outputs(networks, x, threads: threads).map(\.bitPattern) == found.map(\.bitPattern)) }
+        for (first, rows) in [(0, 1), (3, 2), (7, 16)] {
+            let some = try PackedNetwork.outputs(Array(networks[1...2]), try x.rows(first..<first + rows))
+            for draw in 0..<2 {
+                let start = ((draw + 1) * 23 + first) * 10
+                #expect(some[draw * rows * 10..<(draw + 1) * rows * 10].map(\.bitPattern) == found[start..<start + rows * 10].map(\.bitPattern))
+            }
+        }
+    }
+
+    @Test("moments of another shape are refused")
+    func strangeMoments() throws {
+        #expect(throws: AccrueError.self) { try DenseMoments(mean: try .zeros([3, 4]), bias: nil, variance: try .zeros([4, 3]), biasVariance: nil) }
+        let moments = try DenseMoments(mean: try .zeros([3, 4]), bias: nil, variance: try .zeros([3, 4]), biasVariance: nil)
+        for (weight, noise) in [([3, 5], 3), ([3, 4], 2)] {
+            let stage = PackedNetwork.Stage(weight: try .zeros(weight), bias: nil, relu: false, drawn: (moments, try .zeros([noise])))
+            #expect(throws: AccrueError.self) { try PackedNetwork([stage], inputShape: [weight[1]]) }
+        }
+    }
+
     @Test("a row that is not finite leaves the rows beside it alone")
     func poison() throws {
         let network = try #require(try PackedNetwork(try stages(0), inputShape: [2, 14, 14]))

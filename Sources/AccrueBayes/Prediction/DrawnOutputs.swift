@@ -10,14 +10,18 @@ struct DrawnOutputs: Sendable {
 
     /// Rows that go through a network at once where it is computed layer after layer; part of what makes such answers repeatable.
     static let rowsAtOnce = 250
+    /// Rows of a question up to which outputs of large dense layers are drawn in place of their weights.
+    static let fewRows = 4
 
-    /// - Parameter inputs: at most `rowsAtOnce` rows, as the network reads them.
+    /// - Parameters:
+    ///   - inputs: at most `rowsAtOnce` rows, as the network reads them.
+    ///   - questionRows: of the question that they belong to, or of the largest of several; nil: as many. What is drawn depends on it.
     /// - Throws: `invalidInput` for no members, or inputs that do not fit.
-    init(_ inputs: Tensor, network: Network, members: PreparedMembers) throws(AccrueError) {
+    init(_ inputs: Tensor, ofQuestion questionRows: Int? = nil, network: Network, members: PreparedMembers) throws(AccrueError) {
         draws = members.draws.count
         rows = inputs.rowCount
         var values: [Float] = []
-        if let packed = Self.packed(members) {
+        if let packed = Self.packed(members, questionRows: questionRows ?? rows) {
             values = try PackedNetwork.outputs(packed, inputs, threads: PackedNetwork.threads(packed, rows: rows))
         } else {
             for member in members.networks { values += try Self.outputs(inputs, network: network, member: member) }
@@ -31,10 +35,14 @@ struct DrawnOutputs: Sendable {
     }
 
     /// Whether rows may share a pass: their outputs are then the same bits alone or in company.
-    static func keepsRowsApart(_ members: PreparedMembers) -> Bool { packed(members) != nil }
+    static func keepsRowsApart(_ members: PreparedMembers) -> Bool { packed(members, questionRows: rowsAtOnce) != nil }
 
-    /// The members' networks where all are packed.
-    private static func packed(_ members: PreparedMembers) -> [PackedNetwork]? {
+    /// The members' networks where all are packed, in the form that a question of so many rows is answered with.
+    private static func packed(_ members: PreparedMembers, questionRows: Int) -> [PackedNetwork]? {
+        if questionRows <= fewRows, members.linearisation == nil {
+            let few = members.draws.compactMap(\.fewRowsForm)
+            if !few.isEmpty, few.count == members.draws.count { return few }
+        }
         var result: [PackedNetwork] = []
         result.reserveCapacity(members.draws.count + 1)
         for member in members.networks {

@@ -7,6 +7,10 @@ public struct NetworkMember: Sendable {
     public let statistics: BatchStatistics
     let pass: (@Sendable () -> any NetworkPass)?
     let function: (@Sendable (Tensor) throws(AccrueError) -> Tensor)?
+    let drawnOutputs: DrawnLayers
+
+    /// Noise of outputs that may be drawn in place of a dense layer's weights, by the weight's name.
+    public typealias DrawnLayers = [String: (moments: DenseMoments, noise: Tensor)]
 
     /// A network that is no list of layers.
     /// - Parameter function: outputs [rows, outputs] from inputs [rows] + the input shape.
@@ -15,14 +19,20 @@ public struct NetworkMember: Sendable {
         statistics = [:]
         pass = nil
         self.function = function
+        drawnOutputs = [:]
     }
 
-    /// - Parameter pass: how the network is applied, where weights and statistics do not say it all; the same for all rows, each by itself.
-    public init(_ weights: NamedTensors, statistics: BatchStatistics = [:], pass: (@Sendable () -> any NetworkPass)? = nil) {
+    /// - Parameters:
+    ///   - pass: how the network is applied, where weights and statistics do not say it all; the same for all rows, each by itself.
+    ///   - drawnOutputs: a draw of dense layers' outputs whose distribution for each row is that of the weights' draws; for answers about few rows.
+    public init(
+        _ weights: NamedTensors, statistics: BatchStatistics = [:], pass: (@Sendable () -> any NetworkPass)? = nil, drawnOutputs: DrawnLayers = [:]
+    ) {
         self.weights = weights
         self.statistics = statistics
         self.pass = pass
         function = nil
+        self.drawnOutputs = drawnOutputs
     }
 }
 
@@ -48,6 +58,8 @@ public struct PreparedMember: Sendable {
         case plain(NetworkMember)
     }
     let form: Form
+    /// As `form`, with the outputs of large dense layers drawn in place of their weights: for few rows, which would wait for the weights to be read.
+    let fewRowsForm: PackedNetwork?
     /// What the likelihood says of the noise, target units squared.
     let noise: Double
     /// Of memory.
@@ -58,9 +70,12 @@ public struct PreparedMember: Sendable {
         noise = try likelihood.noiseVariance(member.weights)
         if member.pass == nil, member.function == nil, let stages = try network.stages(member.weights, statistics: member.statistics), let packed = try PackedNetwork(stages, inputShape: network.inputShape) {
             form = .packed(packed)
-            byteCount = packed.byteCount
+            let drawing = member.drawnOutputs.isEmpty ? nil : try network.stages(member.weights, statistics: member.statistics, drawnOutputs: member.drawnOutputs)
+            fewRowsForm = try drawing.flatMap { (stages) throws(AccrueError) in try PackedNetwork(stages, inputShape: network.inputShape) }
+            byteCount = packed.byteCount + (fewRowsForm?.byteCount ?? 0)
         } else {
             form = .plain(member)
+            fewRowsForm = nil
             byteCount = 4 * member.weights.elementCount
         }
     }
@@ -69,7 +84,9 @@ public struct PreparedMember: Sendable {
 extension Network {
     /// The layers as the kernels for predictions take them, a batch norm with given statistics as part of the layer before it; nil where there are none for
     /// one of them.
-    func stages(_ weights: NamedTensors, statistics: BatchStatistics = [:]) throws(AccrueError) -> [PackedNetwork.Stage]? {
+    func stages(
+        _ weights: NamedTensors, statistics: BatchStatistics = [:], drawnOutputs: NetworkMember.DrawnLayers = [:]
+    ) throws(AccrueError) -> [PackedNetwork.Stage]? {
         var stages: [PackedNetwork.Stage] = []
         var rest = layers[...]
         while let layer = rest.popFirst() {
@@ -89,7 +106,7 @@ extension Network {
                 case .dense:
                     let relu = rest.first == .relu
                     if relu { rest = rest.dropFirst() }
-                    stages.append(.init(weight: weight, bias: bias, relu: relu))
+                    stages.append(.init(weight: weight, bias: bias, relu: relu, drawn: drawnOutputs[affine.weight]))
                 }
             // Inputs of dense layers are taken as they lie.
             case .flatten: continue

@@ -4,7 +4,8 @@ import Synchronization
 
 /// A posterior over a network's weights that is ready for queries: `predict`, `describe`, and a method's further verbs.
 ///
-/// Draw i of a key is always the same weights; those of the key that is asked most are kept.
+/// Draw i of a key is always the same weights; those of the key that is asked most are kept. Answers about at most `DrawnOutputs.fewRows` rows draw the outputs
+/// of large dense layers instead, where the method says how: each row's distribution is the same, and the weights need not be read.
 public final class NetworkPosterior: LoadedState {
     public static let drawsStandard = 16
     /// Answers one question.
@@ -98,7 +99,7 @@ public final class NetworkPosterior: LoadedState {
         }
     }
 
-    /// Answers questions that came together; those with as many draws share one pass over the draws.
+    /// Answers questions that came together; those with as many draws, drawn alike, share one pass over the draws.
     public func answers(_ queries: [QueryBytes], key: RandomKey) -> [Result<QueryBytes, AccrueError>] {
         var results = [Result<QueryBytes, AccrueError>?](repeating: nil, count: queries.count)
         // A lone one is read when it is answered, not before.
@@ -143,14 +144,20 @@ public final class NetworkPosterior: LoadedState {
 
     private func standard(_ draws: Int?) -> Int { used(draws ?? (centre == nil ? Self.drawsStandard : 0)) }
 
-    /// Questions that can share a pass: of as many draws, and few rows.
+    /// Questions that can share a pass: of as many draws, in the same form, and together of no more rows than go through a network at once.
     private func groups(_ queries: [QueryBytes]) -> [[(index: Int, question: Question)]] {
-        var groups: [Int: [(index: Int, question: Question)]] = [:]
-        var rows: [Int: Int] = [:]
+        struct Kind: Hashable {
+            let draws: Int
+            let hasFewRows: Bool
+        }
+        var groups: [Kind: [(index: Int, question: Question)]] = [:]
+        var rows: [Kind: Int] = [:]
         for (index, query) in queries.enumerated() where query.verb == PredictQuery.verb {
-            guard let question = try? read(query), rows[question.draws, default: 0] + question.rows.count <= DrawnOutputs.rowsAtOnce else { continue }
-            rows[question.draws, default: 0] += question.rows.count
-            groups[question.draws, default: []].append((index, question))
+            guard let question = try? read(query) else { continue }
+            let kind = Kind(draws: question.draws, hasFewRows: question.rows.count <= DrawnOutputs.fewRows)
+            guard rows[kind, default: 0] + question.rows.count <= DrawnOutputs.rowsAtOnce else { continue }
+            rows[kind, default: 0] += question.rows.count
+            groups[kind, default: []].append((index, question))
         }
         return Array(groups.values)
     }
@@ -161,7 +168,7 @@ public final class NetworkPosterior: LoadedState {
         guard DrawnOutputs.keepsRowsApart(members) else { return nil }
         var parts: [Tensor] = []
         for question in questions { parts.append(try question.rows.inputs(0..<question.rows.count)) }
-        let outputs = try DrawnOutputs(try .concatenated(parts), network: network, members: members)
+        let outputs = try DrawnOutputs(try .concatenated(parts), ofQuestion: questions.map(\.rows.count).max(), network: network, members: members)
         var start = 0
         return questions.map { question in
             let range = start..<start + question.rows.count

@@ -11,7 +11,7 @@ public enum Predictions: Sendable {
         var classes: [ClassPrediction] = [], numbers: [RegressionPrediction] = []
         for start in stride(from: 0, to: rows.count, by: DrawnOutputs.rowsAtOnce) {
             let inputs = try rows.inputs(start..<min(rows.count, start + DrawnOutputs.rowsAtOnce))
-            let outputs = try DrawnOutputs(inputs, network: network, members: members)
+            let outputs = try DrawnOutputs(inputs, ofQuestion: rows.count, network: network, members: members)
             switch try Predictions(outputs, 0..<outputs.rows, rows, likelihood: likelihood, members: members) {
             case .classes(let some): classes += some
             case .numbers(let some): numbers += some

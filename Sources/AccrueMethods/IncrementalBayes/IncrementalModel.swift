@@ -71,6 +71,7 @@ struct IncrementalModel: Sendable {
         ]
         let linearisation = linearised ? Linearisation(centre: try PreparedMember(NetworkMember(mean), network: network, likelihood: likelihood)) : nil
         let reach = linearised ? scale * Linearisation.step : scale
+        let moments = offsets == nil && !linearised ? try largeLayers(mean, deviation, scale: scale) : []
         return NetworkPosterior(
             schema: schema, design: design, network: network, likelihood: likelihood, linearisation: linearisation,
             description: .object(description.merging(more) { $1 })
@@ -82,7 +83,25 @@ struct IncrementalModel: Sendable {
             for (name, tensor) in mean.tensors {
                 list.append((name, try key.folding(name).draw(mean: tensor, deviation: try deviation.tensor(name), scale: reach)))
             }
-            return NetworkMember(NamedTensors(list))
+            let drawn = try moments.map { (name, moments, outputs) throws(AccrueError) in
+                (name, (moments: moments, noise: try key.folding("outputs of").folding(name).normal([outputs])))
+            }
+            return NetworkMember(NamedTensors(list), drawnOutputs: Dictionary(uniqueKeysWithValues: drawn))
         }
     }
+
+    /// Mean and variance of dense layers whose independent weights take longer to read, draw after draw, than their outputs to draw.
+    private func largeLayers(_ mean: NamedTensors, _ deviation: NamedTensors, scale: Double) throws(AccrueError) -> [(weight: String, moments: DenseMoments, outputs: Int)] {
+        func variance(_ name: String) throws(AccrueError) -> Tensor { try (try deviation.tensor(name) * scale).squared() }
+        var layers: [(weight: String, moments: DenseMoments, outputs: Int)] = []
+        for layer in network.affineLayers where layer.kind == .dense && layer.inputs * layer.outputs >= Self.largeLayerWeights {
+            layers.append(
+                (layer.weight, try DenseMoments(
+                    mean: try mean.tensor(layer.weight), bias: layer.hasBias ? try mean.tensor(layer.bias) : nil, variance: try variance(layer.weight),
+                    biasVariance: layer.hasBias ? try variance(layer.bias) : nil), layer.outputs))
+        }
+        return layers
+    }
+
+    private static let largeLayerWeights = 1 << 14
 }

@@ -144,14 +144,21 @@ ct_tensor _Nullable ct_normal(uint64_t high, uint64_t low, const int64_t *_Nulla
 ct_tensor _Nullable ct_uniform(uint64_t high, uint64_t low, const int64_t *_Nullable shape, int32_t dims, int32_t dtype);
 void ct_random_words(uint64_t high, uint64_t low, uint64_t *_Nullable out, int64_t count);
 
+// Mean and variance of a dense layer's weights [out, in] and bias [out], of which networks draw the layer's outputs: read once for all of them.
+typedef struct ct_moments_s *ct_moments;
+ct_moments _Nullable ct_moments_make(ct_tensor mean, ct_tensor _Nullable bias, ct_tensor variance, ct_tensor _Nullable bias_variance);
+void ct_moments_free(ct_moments moments);
 // One draw of a network's weights in the order in which the kernels read them; weights are copied.
 typedef struct ct_packed_s *ct_packed;
-// A dense layer [out, in], or a convolution of stride 1 [out, channels, k, k] that 2x2 max-pooling and a ReLU follow.
+// A dense layer [out, in], or a convolution of stride 1 [out, channels, k, k] that 2x2 max-pooling and a ReLU follow. With moments, which must live as long
+// as what is packed, a dense layer's outputs are m + noise * sqrt(v), noise [out], with m and v of the moments; its weight says the shape alone.
 typedef struct ct_layer {
     ct_tensor weight;
     ct_tensor _Nullable bias;
     int64_t padding;
     bool relu;
+    ct_moments _Nullable moments;
+    ct_tensor _Nullable noise;
 } ct_layer;
 // For inputs of this shape ([features] or [channels, height, width]). NULL is written when there are no kernels for it, or a weight is not finite; 0, or -1
 // on failure.
@@ -159,6 +166,8 @@ int32_t ct_pack(const ct_layer *layers, int32_t count, const int64_t *shape, int
 void ct_packed_free(ct_packed packed);
 int64_t ct_packed_bytes(ct_packed packed);
 int64_t ct_packed_outputs(ct_packed packed);
+// Products that a row takes.
+int64_t ct_packed_work(ct_packed packed);
 // Outputs [networks, rows, outputs] of one input [rows] + shape (F32), `count` floats: a row's are the same bits whatever rows it comes with, and for any
 // number of threads, over which the networks are shared out. 0, or -1 on failure.
 int32_t ct_apply_packed(const ct_packed _Nonnull *_Nonnull networks, int32_t network_count, ct_tensor x, int32_t threads, float *out, int64_t count);

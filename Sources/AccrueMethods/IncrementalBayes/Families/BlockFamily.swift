@@ -113,11 +113,8 @@ struct BlockFamily: PrecisionFamily {
     func draws(_ diagonal: NamedTensors, _ coupling: NamedTensors) throws(AccrueError) -> (@Sendable (RandomKey) throws(AccrueError) -> NamedTensors)? {
         guard !groups.isEmpty else { return nil }
         let deviation = try diagonal.map { (precision) throws(AccrueError) in try precision.reciprocalSquareRoot() }
-        let factors = try groups.map { (group) throws(AccrueError) -> Tensor in
-            let own = try gathered(diagonal, group).cast(to: .f64).reshaped([group.blocks, group.size, 1])
-            let unit = try Tensor(Array(0..<group.size)).oneHot(group.size).cast(to: .f64)
-            let blocks = try (try coupling.tensor(group.name).cast(to: .f64)) + (try own * unit)
-            return try blocks.cholesky(while: "factoring the precision of '\(group.name)'")
+        let factors = try groups.map { (group) throws(AccrueError) in
+            try factor(try gathered(diagonal, group).cast(to: .f64), try coupling.tensor(group.name).cast(to: .f64), group)
         }
         return { (key) throws(AccrueError) in
             var list: [(String, Tensor)] = []
@@ -128,6 +125,23 @@ struct BlockFamily: PrecisionFamily {
             }
             return NamedTensors(list)
         }
+    }
+
+    /// The Cholesky factors of blocks that were positive definite before they were rounded.
+    ///
+    /// F32 holds an entry (i, j) to u = 2⁻²⁴ of itself, at most u √(Λᵢᵢ Λⱼⱼ): n u of the diagonal of n rows, added to it, outweigh what one rounding of all
+    /// entries can have done. Only where the blocks as they are have no factor is that added, and then sixteen times as much, for sums that were rounded
+    /// again and again.
+    /// - Parameter diagonal: in one line.
+    /// - Throws: `diverged` when there is none then either.
+    private func factor(_ diagonal: Tensor, _ coupling: Tensor, _ group: Group) throws(AccrueError) -> Tensor {
+        let own = try diagonal.reshaped([group.blocks, group.size, 1]), unit = try Tensor(Array(0..<group.size)).oneHot(group.size).cast(to: .f64)
+        func raised(_ share: Double) throws(AccrueError) -> Tensor {
+            try (try coupling + (try own * (1 + share) * unit)).cholesky(while: "factoring the precision of '\(group.name)'")
+        }
+        let rounding = Double(group.size) * 0x1p-24
+        for share in [0, rounding] { do throws(AccrueError) { return try raised(share) } catch where error.code == .diverged { continue } }
+        return try raised(16 * rounding)
     }
 
     /// A group's elements in one line.
