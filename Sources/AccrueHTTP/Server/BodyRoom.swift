@@ -13,7 +13,7 @@ final class BodyRoom: Sendable {
     /// Reads a request's body and holds room for it until `use` returns.
     /// - Throws: `limitExceeded` for a body of more than `most` bytes, `unavailable` when others leave no room for it.
     func withBody<Value: Sendable>(of request: Request, atMost most: Int, while operation: String, _ use: (Data) async throws -> Value) async throws -> Value {
-        let told = request.headers[.contentLength].flatMap { Int($0) }
+        let told = request.headers[.contentLength].flatMap { Int($0) }.map { max(0, $0) }
         guard told ?? 0 <= most else { throw Self.tooLarge("\(told ?? 0)", most, operation) }
         let room = told ?? most
         try take(room, while: operation)

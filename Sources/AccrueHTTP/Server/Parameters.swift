@@ -9,13 +9,16 @@ struct Parameters {
     let operation: String
 
     /// - Parameter known: the keys that the query string may have.
-    /// - Throws: `invalidInput` for a key that is not known, naming the nearest that is.
+    /// - Throws: `invalidInput` for a key that is not known, naming the nearest that is, or stands there twice.
     init(_ request: Request, _ context: BasicRequestContext, known: [String] = [], while operation: (_ pipeline: String) -> String) throws(AccrueError) {
         self.request = request
         self.context = context
         self.operation = operation(context.parameters.get("name") ?? "")
-        let keys = request.uri.queryParameters.map { String($0.key) }
-        try StrictKeys.check(.object(Dictionary(keys.map { ($0, .null) }) { first, _ in first }), known: known, while: self.operation)
+        var keys: [String: JSONValue] = [:]
+        for (key, _) in request.uri.queryParameters where keys.updateValue(.null, forKey: String(key)) != nil {
+            throw AccrueError(.invalidInput, while: self.operation, "'\(key)' stands in the query string twice")
+        }
+        try StrictKeys.check(.object(keys), known: known, while: self.operation)
     }
 
     /// The pipeline of the path.
@@ -23,7 +26,7 @@ struct Parameters {
 
     func path(_ name: String) -> String { context.parameters.get(name) ?? "" }
 
-    func text(_ key: String) -> String? { request.uri.queryParameters[key[...]].map { $0.removingPercentEncoding ?? String($0) } }
+    func text(_ key: String) -> String? { request.uri.queryParameters[key[...]].map(String.init) }
 
     /// - Throws: `invalidInput` unless it is missing or a whole number of the range.
     func whole(_ key: String, in range: ClosedRange<Int> = 0...Int.max) throws(AccrueError) -> Int? {
