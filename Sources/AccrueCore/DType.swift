@@ -33,21 +33,30 @@ public enum DType: String, Codable, Sendable, CaseIterable {
     /// Appends a number in this form, little-endian.
     /// - Returns: false, and nothing is appended, when the number is none of this type's; always of F16 and BF16, which are read and not written.
     public func append(_ value: Double, to data: inout Data) -> Bool {
+        guard isFloatingPoint else { return Int(exactly: value).map { append($0, to: &data) } ?? false }
+        switch self {
+        case .f64: withUnsafeBytes(of: value) { data.append(contentsOf: $0) }
+        case .f32: withUnsafeBytes(of: Float(value)) { data.append(contentsOf: $0) }
+        default: return false
+        }
+        return true
+    }
+
+    /// As for other numbers; whole ones of any size stay exact in whole types.
+    public func append(_ value: Int, to data: inout Data) -> Bool {
         func whole<Integer: FixedWidthInteger>(_: Integer.Type) -> Bool {
             guard let number = Integer(exactly: value) else { return false }
             withUnsafeBytes(of: number.littleEndian) { data.append(contentsOf: $0) }
             return true
         }
         switch self {
-        case .f64: withUnsafeBytes(of: value) { data.append(contentsOf: $0) }
-        case .f32: withUnsafeBytes(of: Float(value)) { data.append(contentsOf: $0) }
         case .i64: return whole(Int64.self)
         case .i32: return whole(Int32.self)
         case .i16: return whole(Int16.self)
         case .i8: return whole(Int8.self)
-        case .u8, .bool: return whole(UInt8.self)
-        case .f16, .bf16: return false
+        case .u8: return whole(UInt8.self)
+        case .bool: return (0...1).contains(value) && whole(UInt8.self)
+        case .f64, .f32, .f16, .bf16: return append(Double(value), to: &data)
         }
-        return true
     }
 }

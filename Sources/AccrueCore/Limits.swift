@@ -55,12 +55,14 @@ public enum Limits {
     public static let workersMax = 1_024
     /// Items of one page of an inventory or listing.
     public static let pageItemsMax = 1_000
-    /// HTTP connections at a time; more wait until one closes.
-    public static let httpConnectionsMax = 1_000
-    /// Bytes of the bodies of all HTTP requests under way; what would be more is refused as `unavailable`.
+    /// HTTP connections at a time; more wait until one closes. A process may have 1,024 open files where nobody says otherwise.
+    public static let httpConnectionsMax = 256
+    /// Bytes of the bodies of all HTTP requests under way, and of the versions that are being sent; what would be more is refused as `unavailable`.
     public static let httpBodiesBytesMax = 512 << 20
-    /// Bytes of the body of an HTTP request that is not a chunk or a posterior.
-    public static let httpTextBytesMax = 64 << 20
+    /// How often a JSON body's bytes count, which take as much room and more once they are read.
+    public static let httpJSONFactor = 8
+    /// Bytes of the body of an HTTP request with JSON tensors, or with a question.
+    public static let httpTextBytesMax = 32 << 20
     /// Streams of events over HTTP at a time.
     public static let httpEventStreamsMax = 64
     /// Milliseconds after which an HTTP connection without a request is closed.

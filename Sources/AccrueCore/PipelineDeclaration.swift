@@ -83,6 +83,13 @@ public struct PipelineDeclaration: Codable, Equatable, Sendable {
             guard !tensor.name.isEmpty, tensor.shape.count < Limits.tensorDimensionsMax, tensor.shape.allSatisfy({ $0 > 0 }) else {
                 throw refuse("tensor '\(tensor.name)' needs a name and positive dimensions; its shape is \(tensor.shape)")
             }
+            let bytes = tensor.shape.reduce(tensor.dtype.byteCount) { product, size in
+                let (result, isTooLarge) = product.multipliedReportingOverflow(by: size)
+                return isTooLarge ? .max : result
+            }
+            guard bytes <= Limits.chunkBytesMax else {
+                throw refuse("a row of tensor '\(tensor.name)' with shape \(tensor.shape) would not fit a chunk, which has at most \(Limits.chunkBytesMax) bytes")
+            }
             if let problem = tensor.transformProblem { throw refuse(problem) }
         }
         if let round = file["round"] { try StrictKeys.check(round, known: ["chunks", "linger"], while: operation + ", round") }

@@ -57,8 +57,11 @@ at::Tensor asRead(const at::Tensor &weight, at::IntArrayRef image) {
 
 struct ct_moments_s {
     at::Tensor mean, bias, variance, biasVariance;
-    // Made when the first network is packed: it says what the layer lies behind.
+    bool isFinite;
+    // Made when the first network is packed: it says what the layer lies behind, for which instructions.
     mutable std::once_flag once;
+    mutable std::vector<int64_t> behind;
+    mutable const Kernels *packedFor = nullptr;
     mutable std::vector<float> packedMean, packedVariance, packedBias, packedBiasVariance;
 
     void pack(const Kernels &table, at::IntArrayRef image) const {
@@ -72,7 +75,10 @@ struct ct_moments_s {
             };
             fill(mean, bias, packedMean, packedBias);
             fill(variance, biasVariance, packedVariance, packedBiasVariance);
+            behind = image.vec();
+            packedFor = &table;
         });
+        TORCH_CHECK(packedFor == &table && at::IntArrayRef(behind) == image, "moments that are packed for a layer behind something else");
     }
 
     // Means and variances of the outputs of these rows.
@@ -152,7 +158,7 @@ bool plan(ct_packed_s &packed, const ct_layer *layers, int32_t count, at::IntArr
         const auto &w = get(layers[index].weight);
         Stage s{nullptr, {}, 1, w.size(0), layers[index].relu, 0, 0, layers[index].moments};
         for (auto size : x) s.inputs *= size;
-        if (w.scalar_type() != at::kFloat || !w.is_cpu() || !isFinite(w) || (layers[index].bias && !isFinite(get(layers[index].bias)))) return false;
+        if (w.scalar_type() != at::kFloat || !w.is_cpu() || (!s.moments && !isFinite(w)) || (layers[index].bias && !isFinite(get(layers[index].bias)))) return false;
         int64_t numbers;
         if (w.dim() == 4) {
             if (x.size() != 3) return false;
@@ -169,7 +175,7 @@ bool plan(ct_packed_s &packed, const ct_layer *layers, int32_t count, at::IntArr
             const auto &m = *s.moments;
             TORCH_CHECK(!s.pooled && layers[index].noise && get(layers[index].noise).numel() == s.outputs, "outputs are drawn of dense layers, with noise for each");
             TORCH_CHECK(m.mean.sizes() == w.sizes(), "moments of weights ", m.mean.sizes(), " for a layer ", w.sizes());
-            if (!isFinite(m.mean) || !isFinite(m.variance) || !isFinite(get(layers[index].noise))) return false;
+            if (!m.isFinite || !isFinite(get(layers[index].noise))) return false;
             numbers = 0;
         }
         s.weight = end;
@@ -244,7 +250,9 @@ void applyTogether(const ct_packed *networks, int64_t count, const float *x, int
 
 // Whether networks draw outputs, all of the same moments.
 bool drawsTogether(const ct_packed *networks, int64_t count) {
-    if (!networks[0]->drawsOutputs()) return false;
+    bool any = false;
+    for (int64_t n = 0; n < count; ++n) any |= networks[n]->drawsOutputs();
+    if (!any) return false;
     for (int64_t n = 0; n < count; ++n) {
         TORCH_CHECK(networks[n]->stages.size() == networks[0]->stages.size(), "networks of different shapes");
         for (size_t index = 0; index < networks[n]->stages.size(); ++index)
@@ -310,6 +318,10 @@ ct_moments ct_moments_make(ct_tensor mean, ct_tensor bias, ct_tensor variance, c
         auto own = [](ct_tensor t) { return t ? get(t).to(at::kFloat) : at::Tensor(); };
         moments->mean = own(mean), moments->bias = own(bias), moments->variance = own(variance), moments->biasVariance = own(biasVariance);
         TORCH_CHECK(moments->mean.dim() == 2 && moments->mean.sizes() == moments->variance.sizes(), "moments ", moments->mean.sizes(), " and ", moments->variance.sizes());
+        for (const auto *b : {&moments->bias, &moments->biasVariance})
+            TORCH_CHECK(!b->defined() || b->numel() == moments->mean.size(0), "a bias ", b->defined() ? b->sizes() : at::IntArrayRef(), " for moments ", moments->mean.sizes());
+        moments->isFinite = true;
+        for (const auto *t : {&moments->mean, &moments->bias, &moments->variance, &moments->biasVariance}) moments->isFinite &= !t->defined() || isFinite(*t);
         return moments.release();
     });
 }

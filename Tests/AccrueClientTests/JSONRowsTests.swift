@@ -7,7 +7,7 @@ import Testing
 struct JSONRowsTests {
     private let schema = Schema([
         TensorSchema("pictures", role: .input, dtype: .u8, shape: [2, 2]), TensorSchema("places", role: .input, dtype: .f32, shape: [2], missing: .nan),
-        TensorSchema("classes", role: .target, dtype: .i64, shape: [], classes: ["cat", "dog"]),
+        TensorSchema("classes", role: .target, dtype: .i64, shape: [], classes: ["cat", "dog"]), TensorSchema("seen", role: .mask, dtype: .bool, shape: []),
     ])
 
     private func rows(_ text: String) throws -> TensorRows { try TensorRows(json: try JSONValue(parsing: Data(text.utf8)), schema: schema, while: "testing") }
@@ -22,6 +22,13 @@ struct JSONRowsTests {
         #expect(places[0] == 0.5 && places[1].isNaN && places[2] == -1 && places[3] == 1_000)
     }
 
+    @Test("whole numbers stay exact, and truth values are true and false or 1 and 0")
+    func exact() throws {
+        let rows = try rows(#"{"classes": [9007199254740993, -9223372036854775808, 3.0], "seen": [true, 0, 1]}"#)
+        #expect(rows.tensors["classes"] == TensorBytes([9_007_199_254_740_993, .min, 3] as [Int64], shape: [3]))
+        #expect(rows.tensors["seen"]?.doubles() == [1, 0, 1])
+    }
+
     @Test("not all tensors need be there, as in a question") func some() throws { #expect(try rows(#"{"places": [[1, 2]]}"#).tensors.count == 1) }
 
     @Test("what does not fit is refused, naming tensor, row and value", arguments: [
@@ -29,7 +36,8 @@ struct JSONRowsTests {
         (#"{"places": []}"#, "'places' has no rows"), (#"{"places": [[1, 2], [3]]}"#, "'places', row 1: the list has 1 values; 2 values are needed"),
         (#"{"places": [[1, [2]]]}"#, "'places', row 0: [2] is not a number of type F32"), (#"{"places": [1]}"#, "'places', row 0: there is no list; 2 values are needed"),
         (#"{"pictures": [[[0, 256], [0, 0]]]}"#, "'pictures', row 0: 256 is not a number of type U8"), (#"{"pictures": [[[0, 0.5], [0, 0]]]}"#, "0.5 is not a number of type U8"),
-        (#"{"pictures": [[[0, null], [0, 0]]]}"#, "null is not a number"), (#"{"classes": ["bird"]}"#, #""bird" is not a number of type I64"#),
+        (#"{"pictures": [[[0, null], [0, 0]]]}"#, "null is not a number"), (#"{"seen": [2]}"#, "2 is not a number of type BOOL"), (#"{"places": [[true, 1]]}"#, "true is not a number of type F32"),
+        (#"{"classes": ["bird"]}"#, #""bird" is not a number of type I64"#),
         (#"{"places": [[1, 2]], "classes": [0, 1]}"#, "tensor 'places' has 1 rows, tensor 'classes' has 2"),
     ])
     func refused(text: String, problem: String) {

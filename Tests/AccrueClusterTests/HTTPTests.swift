@@ -28,8 +28,8 @@ struct HTTPTests {
     }
 
     /// A whole cluster with HTTP in front of it.
-    private func withSite(tokenFile: String? = nil, _ body: @escaping @Sendable (Site, Cluster) async throws -> Void) async throws {
-        let cluster = try Cluster()
+    private func withSite(tokenFile: String? = nil, method: HashChain = HashChain(), _ body: @escaping @Sendable (Site, Cluster) async throws -> Void) async throws {
+        let cluster = try Cluster(method: method)
         let settings = try HTTPSettings(address: "127.0.0.1:*", tokenFile: tokenFile)
         try await cluster.withCoordinator {
             try await cluster.withWorkers(["a"]) {
@@ -38,7 +38,10 @@ struct HTTPTests {
                     let connection = try await ClusterConnection.open(cluster.control.endpoint)
                     defer { connection.close() }
                     let (urls, url) = AsyncStream<String>.makeStream()
-                    let serving = Task { try await HTTPService(settings, cluster: connection).run { url.yield($0) } }
+                    let serving = Task {
+                        defer { url.finish() }
+                        try await HTTPService(settings, cluster: connection).run { url.yield($0) }
+                    }
                     for await url in urls {
                         do { try await body(Site(url: url, token: settings.token), cluster) } catch {
                             serving.cancel()
@@ -47,7 +50,8 @@ struct HTTPTests {
                         break
                     }
                     serving.cancel()
-                    _ = await serving.result
+                    // What the server says of being ended is nothing.
+                    if case .failure(let error as AccrueError) = await serving.result { throw error }
                 }
             }
         }
@@ -88,7 +92,42 @@ struct HTTPTests {
         }
     }
 
-    @Test("a chunk that was set aside while it was waited for is a conflict that names its position, and can be retried")
+    @Test("a chunk that fails while it is waited for is a conflict that names its position")
+    func failing() async throws {
+        try await withSite(method: HashChain(poison: 7)) { site, _ in
+            #expect(try await site.ask("PUT", "/v1/pipelines/chain", json: Self.declaration).status == 200)
+            let answer = try await site.ask("POST", "/v1/pipelines/chain/chunks?wait=true", json: #"{"tensors": {"values": [7]}}"#)
+            #expect(answer.status == 409 && answer.body["error"]?["position"] == 1 && answer.body["error"]?["problem"]?.string?.contains("set aside") == true, "\(answer.body)")
+        }
+    }
+
+    @Test("a version goes out and comes in again, whole")
+    func exported() async throws {
+        try await withSite { site, cluster in
+            #expect(try await site.ask("PUT", "/v1/pipelines/chain", json: Self.declaration).status == 200)
+            let imported = try await site.ask("POST", "/v1/pipelines/chain/posteriors?key=k", bytes: Data(repeating: 5, count: 3_000_000))
+            #expect(imported.status == 200 && imported.body["position"] == 1, "\(imported.body)")
+            #expect(try await site.ask("GET", "/v1/pipelines/chain/chunks/1?waitMs=60000").body["version"] == 1)
+            #expect(try await site.ask("GET", "/v1/pipelines/chain/posteriors/newest").body["version"] == 1)
+        }
+    }
+
+    @Test("a body that is too large is refused before it is read, whatever it holds; one that is small and asks for much memory, for what is wrong with it")
+    func large() async throws {
+        try await withSite { site, _ in
+            let wide = #"{"name": "wide", "method": "HashChain", "seed": 1, "schema": [{"name": "values", "role": "input", "dtype": "F64", "shape": [SIZE]}]}"#
+            #expect(try await site.ask("PUT", "/v1/pipelines/wide", json: wide.replacing("SIZE", with: "33554432")).status == 200)
+            let tooWide = try await site.ask("PUT", "/v1/pipelines/wide", json: wide.replacing("SIZE", with: "9000000000000000000, 9"))
+            #expect(tooWide.status == 400 && tooWide.body["error"]?["problem"]?.string?.contains("would not fit a chunk") == true, "\(tooWide.body)")
+            let flat = "{\"tensors\": {\"values\": [\(Array(repeating: "0", count: 500_000).joined(separator: ","))]}}"
+            let answer = try await site.ask("POST", "/v1/pipelines/wide/chunks", json: flat)
+            #expect(answer.status == 400 && answer.body["error"]?["problem"]?.string?.contains("33554432 values are needed") == true, "\(answer.body)")
+            let large = try await site.ask("PUT", "/v1/pipelines/chain", json: String(repeating: " ", count: Limits.headerBytesMax + 1))
+            #expect(large.status == 413 && large.body["error"]?["code"] == "limitExceeded")
+        }
+    }
+
+    @Test("a chunk that was set aside is listed with the reason, and can be retried")
     func setAside() async throws {
         try await withSite { site, cluster in
             #expect(try await site.ask("PUT", "/v1/pipelines/chain", json: Self.declaration).status == 200)
@@ -159,6 +198,8 @@ struct HTTPTests {
             #expect(try await site.ask("GET", "/v1/status").status == 200)
             let refused = try await stranger.ask("GET", "/v1/status")
             #expect(refused.status == 401 && refused.body["error"]?["code"] == "unauthorised")
+            #expect(try await stranger.ask("PUT", "/v1/pipelines/chain", json: Self.declaration).status == 401)
+            #expect(try await site.ask("GET", "/v1/status").body["pipelines"]?.array?.isEmpty == true)
             #expect(try await stranger.ask("GET", "/healthz").status == 200)
         }
     }

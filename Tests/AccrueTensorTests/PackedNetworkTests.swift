@@ -104,6 +104,9 @@ import Testing
     @Test("moments of another shape are refused")
     func strangeMoments() throws {
         #expect(throws: AccrueError.self) { try DenseMoments(mean: try .zeros([3, 4]), bias: nil, variance: try .zeros([4, 3]), biasVariance: nil) }
+        #expect(throws: AccrueError.self) { try DenseMoments(mean: try .zeros([3, 4]), bias: try .zeros([2]), variance: try .zeros([3, 4]), biasVariance: nil) }
+        let endless = try DenseMoments(mean: try .full([3, 4], .infinity), bias: nil, variance: try .zeros([3, 4]), biasVariance: nil)
+        #expect(try PackedNetwork([.init(weight: try .zeros([3, 4]), bias: nil, relu: false, drawn: (endless, try .zeros([3])))], inputShape: [4]) == nil)
         let moments = try DenseMoments(mean: try .zeros([3, 4]), bias: nil, variance: try .zeros([3, 4]), biasVariance: nil)
         for (weight, noise) in [([3, 5], 3), ([3, 4], 2)] {
             let stage = PackedNetwork.Stage(weight: try .zeros(weight), bias: nil, relu: false, drawn: (moments, try .zeros([noise])))

@@ -44,10 +44,10 @@ struct ProtocolPageTests {
             ("chunks that wait unabsorbed in one pipeline", Limits.waitingChunksMax), ("rows of a query", Limits.queryRowsMax),
             ("draws of a query", Limits.queryDrawsMax), ("items of a page (listings, inventories)", Limits.pageItemsMax),
             ("HTTP connections", Limits.httpConnectionsMax), ("bytes of the bodies of all HTTP requests under way", Limits.httpBodiesBytesMax),
-            ("streams of events over HTTP", Limits.httpEventStreamsMax), ("seconds that an HTTP connection without a request stays open", Limits.httpIdleMs / 1_000),
+            ("streams of events over HTTP", Limits.httpEventStreamsMax), ("milliseconds that an HTTP request may ask to wait", Limits.httpWaitMsMax), ("seconds that an HTTP connection without a request stays open", Limits.httpIdleMs / 1_000),
         ]
         let bodies = [Limits.chunkBytesMax, Limits.httpBodiesBytesMax, Limits.httpTextBytesMax, Limits.headerBytesMax].map(String.init).joined(separator: "; ")
-        #expect(Self.text.contains("| bytes of an HTTP request's body: chunk; posterior; question; anything else | \(bodies) |"))
+        #expect(Self.text.contains("| bytes of an HTTP request's body: chunk; posterior; question, or chunk as JSON; anything else | \(bodies) |"))
         for (what, limit) in rows { #expect(Self.text.contains("| \(what) | \(limit)"), "\(what)") }
     }
 

@@ -92,11 +92,12 @@ extension Network {
         while let layer = rest.popFirst() {
             switch layer {
             case .affine(let affine):
-                var weight = try weights.tensor(affine.weight), bias = try affine.bias(of: weights)
+                var weight = try weights.tensor(affine.weight), bias = try affine.bias(of: weights), drawn = drawnOutputs[affine.weight]
                 if case .batchNorm(let norm)? = rest.first {
                     guard let given = statistics[norm.name] else { return nil }
                     (weight, bias) = try norm.folded(into: weight, bias, weights: weights, statistics: given)
                     rest = rest.dropFirst()
+                    drawn = nil
                 }
                 switch affine.kind {
                 case .convolution(_, let padding):
@@ -106,7 +107,7 @@ extension Network {
                 case .dense:
                     let relu = rest.first == .relu
                     if relu { rest = rest.dropFirst() }
-                    stages.append(.init(weight: weight, bias: bias, relu: relu, drawn: drawnOutputs[affine.weight]))
+                    stages.append(.init(weight: weight, bias: bias, relu: relu, drawn: drawn))
                 }
             // Inputs of dense layers are taken as they lie.
             case .flatten: continue

@@ -18,7 +18,7 @@ extension TensorRows {
             guard let rows = value.array else {
                 throw AccrueError(.invalidInput, while: operation, "tensor '\(tensor.name)' is not an array of rows", hint: "write a list with an element a row")
             }
-            var data = Data(capacity: rows.count * tensor.rowElementCount * tensor.dtype.byteCount)
+            var data = Data()
             for (index, row) in rows.enumerated() { try Self.append(row, tensor.shape[...], of: tensor, to: &data, while: "\(operation), tensor '\(tensor.name)', row \(index)") }
             tensors[tensor.name] = TensorBytes(dtype: tensor.dtype, shape: [rows.count] + tensor.shape, data: data)
         }
@@ -34,10 +34,16 @@ extension TensorRows {
             for value in values { try append(value, shape.dropFirst(), of: tensor, to: &data, while: operation) }
             return
         }
-        var number = value.double
-        if let name = value.string, let position = tensor.classes?.firstIndex(of: name) { number = Double(position) }
-        if value == .null, tensor.missing == .nan { number = .nan }
-        guard let number, tensor.dtype.append(number, to: &data) else {
+        let isTaken =
+            switch value {
+            case .integer(let number): tensor.dtype.append(number, to: &data)
+            case .number(let number): tensor.dtype.append(number, to: &data)
+            case .bool(let value): tensor.dtype == .bool && tensor.dtype.append(value ? 1 : 0, to: &data)
+            case .string(let name): tensor.classes?.firstIndex(of: name).map { tensor.dtype.append($0, to: &data) } ?? false
+            case .null: tensor.missing == .nan && tensor.dtype.append(Double.nan, to: &data)
+            case .array, .object: false
+            }
+        guard isTaken else {
             let classes = tensor.classes.map { ", or one of the classes \($0.prefix(8).joined(separator: ", "))\($0.count > 8 ? ", …" : "")" } ?? ""
             throw AccrueError(.invalidInput, while: operation, "\(value.canonical.prefix(80)) is not a number of type \(tensor.dtype.rawValue)", hint: "write a number that fits\(classes)")
         }

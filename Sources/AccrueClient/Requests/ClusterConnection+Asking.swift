@@ -12,7 +12,7 @@ extension ClusterConnection {
         try await control.ask(verb, header, timeoutMs: timeoutMs ?? patience.askMs)
     }
 
-    public func status() async throws(AccrueError) -> ClusterStatus { try await ask(.status, Nothing()) }
+    public func status(timeoutMs: Int? = nil) async throws(AccrueError) -> ClusterStatus { try await ask(.status, Nothing(), timeoutMs: timeoutMs) }
 
     /// Makes a pipeline, or says again what it is.
     /// - Throws: `conflict` when it exists and is declared otherwise; `invalidInput` for settings that its method refuses.

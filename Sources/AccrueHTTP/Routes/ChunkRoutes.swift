@@ -13,10 +13,10 @@ struct ChunkRoutes: Sendable {
         chunks.post { request, context in
             let asked = try Parameters(request, context, known: ["key", "wait"]) { "pushing a chunk to pipeline '\($0)'" }
             let wait = try asked.flag("wait")
-            let taken = try await room.withBody(of: request, atMost: Limits.chunkBytesMax, while: asked.operation) { bytes in
+            let taken = try await room.withBody(of: request, atMost: Limits.chunkBytesMax, mostJSON: Limits.httpTextBytesMax, while: asked.operation) { bytes in
                 if !request.isJSON { _ = try request.tensors(of: bytes, while: asked.operation) }
                 let chunk = request.isJSON ? try await rows(bytes, asked).chunk() : bytes
-                return try await cluster.push(OutgoingChunk(bytes: chunk, key: asked.text("key")), to: asked.pipeline)
+                return try await cluster.push(OutgoingChunk(bytes: chunk, key: asked.text("key")), to: asked.pipeline, turn: Int.random(in: 0..<1_024))
             }
             return wait ? try await absorbed(taken, asked) : try Response.json(encoding: taken)
         }
@@ -55,10 +55,15 @@ struct ChunkRoutes: Sendable {
         return try TensorRows(json: body["tensors"] ?? .null, schema: try await cluster.pipeline(asked.pipeline).declaration.schema, while: asked.operation)
     }
 
-    /// Ends the open round and waits until the chunk is no longer waiting.
+    /// Ends the open round and waits until the chunk is no longer waiting, as long as a request may: who asked may be gone.
     private func absorbed(_ taken: Acknowledgement, _ asked: Parameters) async throws(AccrueError) -> Response {
         _ = try await cluster.flush(asked.pipeline, isPatient: true)
-        let outcome = try await cluster.outcome(ofPosition: taken.position, in: asked.pipeline)
+        let outcome = try await cluster.outcome(ofPosition: taken.position, in: asked.pipeline, timeoutMs: Limits.httpWaitMsMax)
+        guard outcome.state != .waiting else {
+            throw AccrueError(
+                .unavailable, while: asked.operation, "it is acknowledged, and still waits to be learned after \(Limits.httpWaitMsMax / 1_000) s",
+                hint: "ask GET /v1/pipelines/\(asked.pipeline)/chunks/\(taken.position)?waitMs=60000", position: taken.position, retryAfterMs: 1_000)
+        }
         guard outcome.state == .absorbed else {
             throw AccrueError(
                 .conflict, while: asked.operation, "it is \(outcome.state == .forgotten ? "forgotten" : "set aside"): \(outcome.reason ?? "no reason is known")",

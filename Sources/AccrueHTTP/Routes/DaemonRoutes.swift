@@ -19,11 +19,12 @@ struct DaemonRoutes: Sendable {
     func add(to router: Router<BasicRequestContext>) {
         router.get("/") { _, _ in Response.json(.object(["routes": .array(Self.routes.map { .string($0) })])) }
         router.get("healthz") { _, _ in
-            _ = try await cluster.status()
+            // For all, and for probes that do not wait long.
+            do { _ = try await cluster.status(timeoutMs: Self.healthMs) } catch { return Response.json(.object(["status": "unavailable"]), status: .serviceUnavailable) }
             return Response.json(.object(["status": "ok"]))
         }
         router.get("metrics") { _, _ in
-            Response.bytes(Metrics(try await cluster.status(), requests: requests.sorted).text.utf8, type: "text/plain; version=0.0.4")
+            Response.bytes(Data(Metrics(try await cluster.status(), requests: requests.sorted).text.utf8), type: "text/plain; version=0.0.4")
         }
         router.get("v1/status") { _, _ in try Response.json(encoding: try await cluster.status()) }
         router.get("v1/events") { request, context in
@@ -61,6 +62,7 @@ struct DaemonRoutes: Sendable {
     }
 
     private static let quietOccasions = 10
+    private static let healthMs = 2_000
 
     private static let routes = [
         "GET /healthz", "GET /metrics", "GET /v1/status", "GET /v1/events?after=&limit=", "GET /v1/events/stream?after=", "GET /v1/pipelines", "GET /v1/pipelines/{name}",

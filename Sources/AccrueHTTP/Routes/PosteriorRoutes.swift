@@ -27,7 +27,8 @@ struct PosteriorRoutes: Sendable {
         }
         posteriors.get(":version/state") { request, context in
             let asked = try Parameters(request, context) { "exporting a version of pipeline '\($0)'" }
-            return Response.bytes(try await cluster.export(of: try await version(asked)).bytes, type: "application/octet-stream")
+            let version = try await version(asked), share = try room.share(version.bytes, while: asked.operation)
+            return Response.bytes(try await cluster.export(of: version).bytes, type: "application/octet-stream", holding: share)
         }
     }
 

@@ -12,7 +12,7 @@ struct QueryRoutes: Sendable {
         queries.get(":verb") { request, context in try await answer(nil, try parameters(request, context), request) }
         queries.post(":verb") { request, context in
             let asked = try parameters(request, context)
-            return try await room.withBody(of: request, atMost: Limits.httpTextBytesMax, while: asked.operation) { try await answer($0, asked, request) }
+            return try await room.withBody(of: request, atMost: Limits.httpTextBytesMax, mostJSON: Limits.httpTextBytesMax, while: asked.operation) { try await answer($0, asked, request) }
         }
     }
 

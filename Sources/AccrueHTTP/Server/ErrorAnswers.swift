@@ -1,4 +1,5 @@
 import AccrueCore
+import Foundation
 import Hummingbird
 
 /// Turns what goes wrong into answers: `{"error": {…}}` with the fields of `AccrueError`.
@@ -9,7 +10,8 @@ struct ErrorAnswers<Context: RequestContext>: RouterMiddleware {
         } catch let error as HTTPError {
             return Self.answer(Self.reading(error, of: request), status: error.status)
         } catch let error where !(error is CancellationError) {
-            return Self.answer(AccrueError(.unavailable, while: Self.doing(request), "\(error)"), status: .badRequest)
+            let error = AccrueError(.engine, while: Self.doing(request), "\(error)")
+            return Self.answer(error, status: error.code.status)
         }
     }
 
@@ -52,12 +54,26 @@ extension Response {
     static func json(_ value: JSONValue, status: HTTPResponse.Status = .ok, headers: HTTPFields = [:]) -> Response {
         var headers = headers
         headers[.contentType] = "application/json"
-        return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(bytes: value.canonicalBytes)))
+        return Response(status: status, headers: headers, body: ResponseBody(value.canonicalBytes))
     }
 
     static func json(encoding value: some Encodable) throws(AccrueError) -> Response { json(try JSONValue(encoding: value)) }
 
-    static func bytes(_ bytes: some Sequence<UInt8>, type: String) -> Response {
-        Response(status: .ok, headers: [.contentType: type], body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+    /// - Parameter holding: what is let go of once all is sent.
+    static func bytes(_ bytes: Data, type: String, holding: (any Sendable)? = nil) -> Response {
+        Response(status: .ok, headers: [.contentType: type], body: ResponseBody(bytes, holding: holding))
+    }
+}
+
+extension ResponseBody {
+    /// Sends bytes piece by piece: the request is under way, and its connection not idle, until the last is taken.
+    fileprivate init(_ bytes: Data, holding: (any Sendable)? = nil) {
+        self.init(contentLength: bytes.count) { writer in
+            for start in stride(from: bytes.startIndex, to: bytes.endIndex, by: Limits.pieceBytesMax) {
+                try await writer.write(ByteBuffer(bytes: bytes[start..<min(bytes.endIndex, start + Limits.pieceBytesMax)]))
+            }
+            _ = holding
+            try await writer.finish(nil)
+        }
     }
 }

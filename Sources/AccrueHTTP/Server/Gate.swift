@@ -6,14 +6,17 @@ struct Gate<Context: RequestContext>: RouterMiddleware {
     let token: String?
 
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {
-        if let problem = Self.problem(token: token, path: request.uri.path, authority: request.head.authority, origin: request.headers[.origin], authorization: request.headers[.authorization]) {
+        if let problem = Self.problem(
+            token: token, path: request.uri.path, authority: request.head.authority, origin: request.headers[.origin],
+            site: request.headers.first { $0.name.canonicalName == "sec-fetch-site" }?.value, authorization: request.headers[.authorization])
+        {
             throw problem
         }
         return try await next(request, context)
     }
 
     /// Why a request is not let in; nil when it is. Whether the daemon lives may be asked by all.
-    static func problem(token: String?, path: String, authority: String?, origin: String?, authorization: String?) -> AccrueError? {
+    static func problem(token: String?, path: String, authority: String?, origin: String?, site: String?, authorization: String?) -> AccrueError? {
         if path == healthPath { return nil }
         let operation = "answering a request to \(path)"
         if let token {
@@ -28,6 +31,10 @@ struct Gate<Context: RequestContext>: RouterMiddleware {
         }
         if let origin, !Loopback.isOne(authority: origin.split(separator: "/").last.map(String.init) ?? "") {
             return AccrueError(.unauthorised, while: operation, "it comes from a page of \(origin); without a token pages of other sites are not served", hint: "give the daemon a token")
+        }
+        // Browsers say so also where they send no origin, of pictures and scripts.
+        if let site, site != "same-origin", site != "none" {
+            return AccrueError(.unauthorised, while: operation, "a page of another site asks for it; without a token such pages are not served", hint: "give the daemon a token")
         }
         return nil
     }

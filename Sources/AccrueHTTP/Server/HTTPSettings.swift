@@ -52,7 +52,8 @@ public struct HTTPSettings: Sendable {
 enum Loopback {
     /// - Parameter host: without a port and brackets.
     static func isOne(_ host: some StringProtocol) -> Bool {
-        host == "localhost" || host == "::1" || (host.hasPrefix("127.") && host.allSatisfy { $0.isASCII && ($0.isNumber || $0 == ".") })
+        let host = host.lowercased()
+        return host == "localhost" || host == "::1" || (host.hasPrefix("127.") && host.allSatisfy { $0.isASCII && ($0.isNumber || $0 == ".") })
     }
 
     /// - Parameter authority: `HOST` or `HOST:PORT`, as a browser sends it.

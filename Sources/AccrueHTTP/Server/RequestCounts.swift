@@ -35,7 +35,7 @@ struct CountedRequests<Context: RequestContext>: RouterMiddleware {
         let response = try await next(request, context)
         let took = (ContinuousClock.now - start).components
         counts.add(
-            RequestCounts.Key(method: request.method.rawValue, route: context.endpointPath ?? "unknown", status: response.status.code),
+            RequestCounts.Key(method: request.method.rawValue, route: context.endpointPath ?? "NotFound", status: response.status.code),
             seconds: Double(took.seconds) + Double(took.attoseconds) * 1e-18)
         return response
     }
