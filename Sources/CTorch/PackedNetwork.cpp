@@ -230,15 +230,14 @@ void applyTogether(const ct_packed *networks, int64_t count, const float *x, int
         float *to = out;
         int64_t stride = outStride;
         if (!isLast) stride = rows * size, grow(between[index % 2], count * stride), to = between[index % 2].data();
-        std::vector<float> &means = room.means;
         const int64_t apart = isShared ? 0 : rows * s.inputCount();
         if (s.moments) {
             const int64_t all = isShared ? rows : count * rows;
-            grow(means, all * size);
-            s.moments->apply(first.table, all, s.inputs, from, room, means.data());
+            grow(room.means, all * size);
+            s.moments->apply(first.table, all, s.inputs, from, room, room.means.data());
             for (int64_t n = 0; n < count; ++n) {
                 const int64_t start = isShared ? 0 : n * rows * size;
-                networks[n]->draw(networks[n]->stages[index], rows, means.data() + start, room.variances.data() + start, to + n * stride);
+                networks[n]->draw(networks[n]->stages[index], rows, room.means.data() + start, room.variances.data() + start, to + n * stride);
             }
         } else {
             for (int64_t n = 0; n < count; ++n) networks[n]->applyStage(networks[n]->stages[index], from + n * apart, rows, room, to + n * stride);

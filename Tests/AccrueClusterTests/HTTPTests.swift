@@ -101,8 +101,8 @@ struct HTTPTests {
         }
     }
 
-    @Test("a version goes out and comes in again, whole")
-    func exported() async throws {
+    @Test("a file that comes in becomes a version")
+    func imported() async throws {
         try await withSite { site, cluster in
             #expect(try await site.ask("PUT", "/v1/pipelines/chain", json: Self.declaration).status == 200)
             let imported = try await site.ask("POST", "/v1/pipelines/chain/posteriors?key=k", bytes: Data(repeating: 5, count: 3_000_000))

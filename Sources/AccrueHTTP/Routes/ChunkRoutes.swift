@@ -29,7 +29,7 @@ struct ChunkRoutes: Sendable {
                 return state
             }
             return try Response.json(encoding: try await cluster.chunks(ChunksQuery(
-                pipeline: asked.pipeline, state: state, after: try asked.whole("after"), limit: try asked.whole("limit", in: 1...Limits.pageItemsMax) ?? Limits.pageItemsMax)))
+                pipeline: asked.pipeline, state: state, after: try asked.whole("after"), limit: try asked.limit())))
         }
         chunks.get(":position") { request, context in
             let asked = try Parameters(request, context, known: ["waitMs"]) { "waiting for a chunk of pipeline '\($0)'" }
@@ -52,7 +52,7 @@ struct ChunkRoutes: Sendable {
     private func rows(_ bytes: Data, _ asked: Parameters) async throws(AccrueError) -> TensorRows {
         let body = try JSONValue(parsing: bytes)
         try StrictKeys.check(body, known: ["tensors"], while: asked.operation)
-        return try TensorRows(json: body["tensors"] ?? .null, schema: try await cluster.pipeline(asked.pipeline).declaration.schema, while: asked.operation)
+        return try await cluster.rows(body["tensors"] ?? .null, asked)
     }
 
     /// Ends the open round and waits until the chunk is no longer waiting, as long as a request may: who asked may be gone.

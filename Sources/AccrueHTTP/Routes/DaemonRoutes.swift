@@ -30,7 +30,7 @@ struct DaemonRoutes: Sendable {
         router.get("v1/events") { request, context in
             let asked = try Parameters(request, context, known: ["after", "limit"]) { _ in "listing events" }
             return try Response.json(encoding: EventListing(events: try await cluster.events(
-                EventsQuery(after: try asked.whole("after") ?? 0, limit: try asked.whole("limit", in: 1...Limits.pageItemsMax) ?? Limits.pageItemsMax))))
+                EventsQuery(after: try asked.whole("after") ?? 0, limit: try asked.limit()))))
         }
         router.get("v1/events/stream") { request, context in
             let asked = try Parameters(request, context, known: ["after"]) { _ in "following events" }

@@ -13,7 +13,7 @@ struct PosteriorRoutes: Sendable {
         posteriors.get { request, context in
             let asked = try Parameters(request, context, known: ["after", "limit"]) { "listing versions of pipeline '\($0)'" }
             return try Response.json(encoding: try await cluster.versions(PosteriorsQuery(
-                pipeline: asked.pipeline, after: try asked.whole("after"), limit: try asked.whole("limit", in: 1...Limits.pageItemsMax) ?? Limits.pageItemsMax)))
+                pipeline: asked.pipeline, after: try asked.whole("after"), limit: try asked.limit())))
         }
         posteriors.post { request, context in
             let asked = try Parameters(request, context, known: ["key"]) { "importing into pipeline '\($0)'" }

@@ -32,7 +32,7 @@ struct QueryRoutes: Sendable {
                     guard let object = header.object else { throw AccrueError(.invalidInput, while: asked.operation, "'header' is not a JSON object") }
                     fields = object
                 }
-                if let tensors = content["tensors"] { rows = try TensorRows(json: tensors, schema: try await cluster.pipeline(asked.pipeline).declaration.schema, while: asked.operation) }
+                if let tensors = content["tensors"] { rows = try await cluster.rows(tensors, asked) }
             } else {
                 rows = try TensorRows(try request.tensors(of: body, while: asked.operation), while: asked.operation)
             }

@@ -1,4 +1,5 @@
 import AccrueCore
+import AccrueWire
 import Hummingbird
 
 /// Lets in who may ask: with a token whoever bears it; without one, on a loopback address, programs of this machine but no web page in a browser on it.
@@ -26,10 +27,10 @@ struct Gate<Context: RequestContext>: RouterMiddleware {
             return nil
         }
         // A page of any site may ask the browser to send requests here, under its own name or one that it lets stand for this address.
-        if let authority, !Loopback.isOne(authority: authority) {
+        if let authority, !isHere(authority) {
             return AccrueError(.unauthorised, while: operation, "it is for the host '\(authority)'; without a token this machine alone is served", hint: "ask for localhost, or give the daemon a token")
         }
-        if let origin, !Loopback.isOne(authority: origin.split(separator: "/").last.map(String.init) ?? "") {
+        if let origin, !isHere(origin.split(separator: "/").last.map(String.init) ?? "") {
             return AccrueError(.unauthorised, while: operation, "it comes from a page of \(origin); without a token pages of other sites are not served", hint: "give the daemon a token")
         }
         // Browsers say so also where they send no origin, of pictures and scripts.
@@ -40,6 +41,12 @@ struct Gate<Context: RequestContext>: RouterMiddleware {
     }
 
     static var healthPath: String { "/healthz" }
+
+    /// - Parameter authority: `HOST` or `HOST:PORT`, as a browser sends it.
+    private static func isHere(_ authority: String) -> Bool {
+        let host = authority.hasSuffix("]") ? authority[...] : authority[..<(authority.lastIndex(of: ":") ?? authority.endIndex)]
+        return KeyedEndpoint.isLoopback(host.lowercased())
+    }
 
     /// Takes the same time whichever byte differs.
     private static func isSame(_ left: some Collection<UInt8>, _ right: some Collection<UInt8>) -> Bool {

@@ -1,4 +1,5 @@
 public import AccrueCore
+import AccrueWire
 import Foundation
 
 /// Where HTTP is served, and to whom; checked.
@@ -37,7 +38,7 @@ public struct HTTPSettings: Sendable {
             token = line
         } else {
             token = nil
-            guard Loopback.isOne(self.host) else {
+            guard KeyedEndpoint.isLoopback(host.lowercased()) else {
                 throw AccrueError(
                     .invalidInput, while: operation, "others than this machine's users reach \(host), and there is no token for them",
                     hint: "\(Self.tokenHint), and name it with --http-token-file; or listen on 127.0.0.1")
@@ -46,19 +47,4 @@ public struct HTTPSettings: Sendable {
     }
 
     private static let tokenHint = "make one: (umask 077; head -c 32 /dev/urandom | base64 > FILE)"
-}
-
-/// Names and addresses by which a machine reaches itself.
-enum Loopback {
-    /// - Parameter host: without a port and brackets.
-    static func isOne(_ host: some StringProtocol) -> Bool {
-        let host = host.lowercased()
-        return host == "localhost" || host == "::1" || (host.hasPrefix("127.") && host.allSatisfy { $0.isASCII && ($0.isNumber || $0 == ".") })
-    }
-
-    /// - Parameter authority: `HOST` or `HOST:PORT`, as a browser sends it.
-    static func isOne(authority: String) -> Bool {
-        if authority.hasPrefix("[") { return authority.hasPrefix("[::1]") && (authority.count == 5 || authority.dropFirst(5).hasPrefix(":")) }
-        return isOne(authority[..<(authority.firstIndex(of: ":") ?? authority.endIndex)])
-    }
 }

@@ -1,3 +1,4 @@
+import AccrueClient
 import AccrueCore
 import Foundation
 import Hummingbird
@@ -42,6 +43,9 @@ struct Parameters {
         return number
     }
 
+    /// Items of a page; nil: as many as one may have.
+    func limit() throws(AccrueError) -> Int? { try whole("limit", in: 1...Limits.pageItemsMax) }
+
     /// - Throws: `invalidInput` unless it is missing, `true` or `false`.
     func flag(_ key: String) throws(AccrueError) -> Bool {
         switch text(key) {
@@ -49,6 +53,13 @@ struct Parameters {
         case "true": return true
         case let other?: throw AccrueError(.invalidInput, while: operation, "'\(key)' is \(other); it must be true or false")
         }
+    }
+}
+
+extension ClusterConnection {
+    /// Rows as JSON, read by the schema of the pipeline that is asked.
+    func rows(_ tensors: JSONValue, _ asked: Parameters) async throws(AccrueError) -> TensorRows {
+        try TensorRows(json: tensors, schema: try await pipeline(asked.pipeline).declaration.schema, while: asked.operation)
     }
 }
 

@@ -37,7 +37,12 @@ public struct KeyedEndpoint: Equatable, Sendable, CustomStringConvertible {
         guard text.hasPrefix("tcp://") else { return text.hasPrefix("ipc://") }
         let address = address(of: text).dropFirst("tcp://".count)
         let host = address[..<(address.lastIndex(of: ":") ?? address.endIndex)]
-        return host == "localhost" || host == "[::1]" || (host.hasPrefix("127.") && host.allSatisfy { $0.isASCII && ($0.isNumber || $0 == ".") })
+        return isLoopback(host)
+    }
+
+    /// Whether this is a name or address by which a machine reaches itself; an IPv6 address in brackets.
+    public static func isLoopback(_ host: some StringProtocol) -> Bool {
+        host == "localhost" || host == "[::1]" || (host.hasPrefix("127.") && host.allSatisfy { $0.isASCII && ($0.isNumber || $0 == ".") })
     }
 
     public var description: String { address + (serverKey.map { Self.mark + $0.text } ?? "") }

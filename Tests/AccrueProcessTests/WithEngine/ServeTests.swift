@@ -127,6 +127,9 @@ struct ServeTests {
         let row = try #require(answer["answers"]?.array?.first, "\(answer)")
         #expect(abs(try #require(row["mean"]?.double) - 2.656488549618321) < 1e-12)
         #expect(abs(try #require(row["epistemic"]?.double) - 0.2716456305566297) < 1e-12)
+        let state = try #require(URL(string: url + "/v1/pipelines/linear-golden/posteriors/newest/state"))
+        let exported = try Safetensors.decode(try await URLSession.shared.data(from: state).0)
+        #expect(exported.metadata["version"] == "1" && exported.tensors["precision"]?.doubles() == [17, 24, 24, 57])
         #expect(try await daemon.stop() == 0)
     }
 
