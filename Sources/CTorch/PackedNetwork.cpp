@@ -1,10 +1,13 @@
 // Whole networks without gradients, draw after draw, for predictions: weights lie in the kernels' order, and nothing is allocated from one layer to the next.
 #include "PooledConvolution.hpp"
+#include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -28,8 +31,35 @@ struct Stage {
     int64_t outputCount() const { return pooled ? pooled->pooledCount() : outputs; }
 };
 
+struct Free {
+    void operator()(float *numbers) const { std::free(numbers); }
+};
+using Floats = std::unique_ptr<float, Free>;
+
+// Room for numbers, on the boundaries of vectors. What it holds is not set.
+Floats floats(int64_t count, int64_t alignment = 64) {
+    const auto bytes = static_cast<size_t>(upTo((count + slack) * static_cast<int64_t>(sizeof(float)), alignment));
+    Floats numbers(static_cast<float *>(std::aligned_alloc(static_cast<size_t>(alignment), bytes)));
+    TORCH_CHECK(numbers != nullptr, "no memory for ", bytes, " bytes");
+    return numbers;
+}
+
+// Zeros, in large pages where the system has them: weights are read from end to end by each question.
+Floats weights(int64_t count) {
+    constexpr int64_t page = 2 << 20;
+    const int64_t bytes = (count + slack) * static_cast<int64_t>(sizeof(float)), alignment = bytes >= page / 2 ? page : 64;
+    Floats numbers = floats(count, alignment);
+#if defined(__linux__)
+    if (alignment == page) madvise(numbers.get(), static_cast<size_t>(upTo(bytes, page)), MADV_HUGEPAGE);
+#endif
+    std::memset(numbers.get(), 0, static_cast<size_t>(bytes));
+    return numbers;
+}
+
 struct Room {
-    std::vector<float> bordered, sums, means, squares, variances;
+    std::vector<float> bordered;
+    Floats sums;
+    int64_t sumCount = 0;
     std::vector<int32_t> places;
 };
 
@@ -56,22 +86,32 @@ at::Tensor asRead(const at::Tensor &weight, at::IntArrayRef image) {
 }  // namespace
 
 struct ct_moments_s {
-    at::Tensor mean, bias, variance, biasVariance;
+    int64_t inputs, outputs;
     bool isFinite;
-    // Made when the first network is packed: it says what the layer lies behind, for which instructions.
+    // Given up when the first network is packed.
+    mutable at::Tensor mean, bias, variance, biasVariance;
+    // Made then: it says what the layer lies behind, for which instructions.
     mutable std::once_flag once;
     mutable std::vector<int64_t> behind;
     mutable const Kernels *packedFor = nullptr;
-    mutable std::vector<float> packedMean, packedVariance, packedBias, packedBiasVariance;
+    mutable Floats packedMean, packedVariance, packedBias, packedBiasVariance;
+    // Where slices of the outputs begin, one for each thread that the processor has at most, and where the last ends: each is packed by itself.
+    mutable std::vector<int64_t> starts;
 
     void pack(const Kernels &table, at::IntArrayRef image) const {
         std::call_once(once, [&] {
-            auto fill = [&](const at::Tensor &weight, const at::Tensor &bias, std::vector<float> &to, std::vector<float> &biasTo) {
+            const int64_t vectors = upTo(outputs, table.lanes) / table.lanes;
+            const int64_t slices = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, vectors);
+            for (int64_t slice = 0; slice < slices; ++slice) starts.push_back(vectors * slice / slices * table.lanes);
+            starts.push_back(outputs);
+            auto fill = [&](at::Tensor &weight, at::Tensor &bias, Floats &to, Floats &biasTo) {
                 const auto own = asRead(weight, image);
-                to.assign(static_cast<size_t>(table.packedCount(own.size(0), own.size(1)) + slack), 0.0f);
-                table.packDense(own.data_ptr<float>(), own.size(0), own.size(1), to.data());
-                biasTo.assign(static_cast<size_t>(upTo(own.size(0), slack) + slack), 0.0f);
-                if (bias.defined()) std::memcpy(biasTo.data(), bias.contiguous().data_ptr<float>(), sizeof(float) * static_cast<size_t>(own.size(0)));
+                to = weights(table.packedCount(outputs, inputs));
+                for (int64_t slice = 0; slice < slices; ++slice)
+                    table.packDense(own.data_ptr<float>() + starts[slice] * inputs, starts[slice + 1] - starts[slice], inputs, to.get() + starts[slice] * inputs);
+                biasTo = weights(upTo(outputs, slack));
+                if (bias.defined()) std::memcpy(biasTo.get(), bias.contiguous().data_ptr<float>(), sizeof(float) * static_cast<size_t>(outputs));
+                weight = bias = at::Tensor();
             };
             fill(mean, bias, packedMean, packedBias);
             fill(variance, biasVariance, packedVariance, packedBiasVariance);
@@ -81,22 +121,21 @@ struct ct_moments_s {
         TORCH_CHECK(packedFor == &table && at::IntArrayRef(behind) == image, "moments that are packed for a layer behind something else");
     }
 
-    // Means and variances of the outputs of these rows.
-    void apply(const Kernels &table, int64_t rows, int64_t inputs, const float *x, Room &room, float *means) const {
-        const int64_t outputs = mean.size(0);
-        denseRows(table, rows, inputs, outputs, x, packedMean.data(), packedBias.data(), false, room, means);
-        grow(room.squares, rows * inputs);
-        for (int64_t index = 0; index < rows * inputs; ++index) room.squares[static_cast<size_t>(index)] = x[index] * x[index];
-        grow(room.variances, rows * outputs);
-        denseRows(table, rows, inputs, outputs, room.squares.data(), packedVariance.data(), packedBiasVariance.data(), false, room, room.variances.data());
+    int64_t slices() const { return static_cast<int64_t>(starts.size()) - 1; }
+
+    // Means and variances [rows, outputs of the slice] of the outputs of these rows.
+    void apply(int64_t slice, int64_t rows, const float *x, const float *squares, Room &room, float *means, float *variances) const {
+        const int64_t start = starts[slice], count = starts[slice + 1] - start;
+        denseRows(*packedFor, rows, inputs, count, x, packedMean.get() + start * inputs, packedBias.get() + start, false, room, means);
+        denseRows(*packedFor, rows, inputs, count, squares, packedVariance.get() + start * inputs, packedBiasVariance.get() + start, false, room, variances);
     }
 };
 
 struct ct_packed_s {
     const Kernels &table = kernels();
     std::vector<Stage> stages;
-    std::unique_ptr<float, void (*)(void *)> memory{nullptr, std::free};
-    int64_t bytes = 0;
+    Floats memory;
+    int64_t numbers = 0;
 
     int64_t outputs() const { return stages.back().outputCount(); }
 
@@ -121,27 +160,32 @@ struct ct_packed_s {
         else denseRows(table, rows, s.inputs, s.outputs, x, weight, bias, s.relu, room, to);
     }
 
-    // Outputs of a layer that draws them, from their means and variances.
-    void draw(const Stage &s, int64_t rows, const float *means, const float *variances, float *to) const {
+    // Outputs of a layer that draws them, from their means and variances, of `rows` rows from `first` on of `all` that they were found for.
+    void draw(const Stage &s, int64_t first, int64_t rows, int64_t all, const float *means, const float *variances, float *to) const {
         const float *noise = memory.get() + s.bias;
-        for (int64_t row = 0; row < rows; ++row)
-            for (int64_t o = 0; o < s.outputs; ++o) {
-                const int64_t at = row * s.outputs + o;
-                const float y = means[at] + noise[o] * std::sqrt(variances[at]);
-                to[at] = s.relu && y <= 0.0f ? 0.0f : y;
+        for (int64_t slice = 0; slice < s.moments->slices(); ++slice) {
+            const int64_t start = s.moments->starts[slice], count = s.moments->starts[slice + 1] - start;
+            for (int64_t row = 0; row < rows; ++row) {
+                const int64_t from = all * start + (first + row) * count;
+                float *out = to + row * s.outputs + start;
+                for (int64_t o = 0; o < count; ++o) {
+                    const float y = means[from + o] + noise[start + o] * std::sqrt(variances[from + o]);
+                    out[o] = s.relu && y <= 0.0f ? 0.0f : y;
+                }
             }
+        }
     }
 
     void convolve(const Stage &s, const float *x, int64_t rows, const float *weight, const float *bias, Room &room, float *to) const {
         const PooledSizes &p = *s.pooled;
         const int64_t sums = 4 * p.g.windows() * upTo(p.g.outputs, table.lanes) + slack;
-        if (static_cast<int64_t>(room.sums.size()) < sums) room.sums.resize(static_cast<size_t>(sums));
+        if (room.sumCount < sums) room.sums = floats(sums), room.sumCount = sums;
         if (p.padding > 0) room.bordered.assign(static_cast<size_t>(p.paddedCount() + slack), 0.0f);
         for (int64_t row = 0; row < rows; ++row) {
             const float *image = x + row * p.imageCount();
             if (p.padding > 0) p.addBorder(image, room.bordered.data()), image = room.bordered.data();
-            table.convolve(p.g, image, s.offsets.data(), weight, room.sums.data());
-            table.pool(p.g, room.sums.data(), bias, to + row * p.pooledCount(), nullptr);
+            table.convolve(p.g, image, s.offsets.data(), weight, room.sums.get());
+            table.pool(p.g, room.sums.get(), bias, to + row * p.pooledCount(), nullptr);
         }
     }
 };
@@ -174,7 +218,7 @@ bool plan(ct_packed_s &packed, const ct_layer *layers, int32_t count, at::IntArr
         if (s.moments) {
             const auto &m = *s.moments;
             TORCH_CHECK(!s.pooled && layers[index].noise && get(layers[index].noise).numel() == s.outputs, "outputs are drawn of dense layers, with noise for each");
-            TORCH_CHECK(m.mean.sizes() == w.sizes(), "moments of weights ", m.mean.sizes(), " for a layer ", w.sizes());
+            TORCH_CHECK(m.outputs == w.size(0) && m.inputs == w.size(1), "moments of weights [", m.outputs, ", ", m.inputs, "] for a layer ", w.sizes());
             if (!m.isFinite || !isFinite(get(layers[index].noise))) return false;
             numbers = 0;
         }
@@ -183,21 +227,12 @@ bool plan(ct_packed_s &packed, const ct_layer *layers, int32_t count, at::IntArr
         end = s.bias + upTo(s.outputs, slack) + slack;
         packed.stages.push_back(std::move(s));
     }
-    packed.bytes = end * static_cast<int64_t>(sizeof(float));
+    packed.numbers = end;
     return true;
 }
 
 void fill(ct_packed_s &packed, const ct_layer *layers, at::IntArrayRef shape) {
-    // Large pages where the system has them: a draw's weights are read from end to end by each question.
-    constexpr int64_t page = 2 << 20;
-    const int64_t alignment = packed.bytes >= page / 2 ? page : 64;
-    const auto size = static_cast<size_t>(upTo(packed.bytes, alignment));
-    packed.memory.reset(static_cast<float *>(std::aligned_alloc(static_cast<size_t>(alignment), size)));
-    TORCH_CHECK(packed.memory != nullptr, "no memory for ", size, " bytes of weights");
-#if defined(__linux__)
-    if (alignment == page) madvise(packed.memory.get(), size, MADV_HUGEPAGE);
-#endif
-    std::memset(packed.memory.get(), 0, size);
+    packed.memory = weights(packed.numbers);
     std::vector<int64_t> image;
     if (shape.size() == 3) image = shape.vec();
     for (size_t index = 0; index < packed.stages.size(); ++index) {
@@ -217,36 +252,6 @@ void fill(ct_packed_s &packed, const ct_layer *layers, at::IntArrayRef shape) {
     }
 }
 
-// Networks that draw outputs of the same moments, layer by layer: what a layer's moments are is read once for all networks and rows at hand.
-void applyTogether(const ct_packed *networks, int64_t count, const float *x, int64_t rows, std::vector<float> (&between)[2], Room &room, float *out, int64_t outStride) {
-    const auto &first = *networks[0];
-    // Before the first layer all networks have the same inputs; behind it each its own, network after network.
-    const float *from = x;
-    bool isShared = true;
-    for (size_t index = 0; index < first.stages.size(); ++index) {
-        const Stage &s = first.stages[index];
-        const bool isLast = index + 1 == first.stages.size();
-        const int64_t size = s.outputCount();
-        float *to = out;
-        int64_t stride = outStride;
-        if (!isLast) stride = rows * size, grow(between[index % 2], count * stride), to = between[index % 2].data();
-        const int64_t apart = isShared ? 0 : rows * s.inputCount();
-        if (s.moments) {
-            const int64_t all = isShared ? rows : count * rows;
-            grow(room.means, all * size);
-            s.moments->apply(first.table, all, s.inputs, from, room, room.means.data());
-            for (int64_t n = 0; n < count; ++n) {
-                const int64_t start = isShared ? 0 : n * rows * size;
-                networks[n]->draw(networks[n]->stages[index], rows, room.means.data() + start, room.variances.data() + start, to + n * stride);
-            }
-        } else {
-            for (int64_t n = 0; n < count; ++n) networks[n]->applyStage(networks[n]->stages[index], from + n * apart, rows, room, to + n * stride);
-        }
-        from = to;
-        isShared = false;
-    }
-}
-
 // Whether networks draw outputs, all of the same moments.
 bool drawsTogether(const ct_packed *networks, int64_t count) {
     bool any = false;
@@ -260,31 +265,112 @@ bool drawsTogether(const ct_packed *networks, int64_t count) {
     return true;
 }
 
-// Does body(first, last) for stretches of 0 … count on as many threads, of which the caller's is one; the others begin with its floating-point state and
-// priority. Throws what a body threw.
-template <typename Body> void shareOut(int32_t count, int32_t threads, Body body) {
-    std::vector<std::exception_ptr> failures(static_cast<size_t>(threads));
+// Waits without sleeping: for threads that all have a processor, and for little.
+template <typename Condition> void spinUntil(Condition condition) {
+    for (int32_t round = 0; !condition(); ++round)
+        if (round > 100) std::this_thread::yield();
+}
+
+// Does body(thread, threads) on as many threads as wanted, or as the system gives, of which the caller's is one; the others begin with its floating-point state
+// and priority. Throws what a body threw.
+template <typename Body> void onThreads(int32_t wanted, Body body) {
+    std::vector<std::exception_ptr> failures(static_cast<size_t>(wanted));
+    // How many there are, once that is known.
+    std::atomic<int32_t> threads{0};
     auto part = [&](int32_t thread) {
+        spinUntil([&] { return threads.load() > 0; });
         try {
-            body(static_cast<int32_t>(int64_t{count} * thread / threads), static_cast<int32_t>(int64_t{count} * (thread + 1) / threads));
+            body(thread, threads.load());
         } catch (...) {
             failures[static_cast<size_t>(thread)] = std::current_exception();
         }
     };
-    struct Helpers {
-        std::vector<std::thread> list;
-        ~Helpers() {
-            for (auto &thread : list) thread.join();
-        }
-    };
-    {
-        Helpers helpers;
-        helpers.list.reserve(static_cast<size_t>(threads));
-        for (int32_t thread = 1; thread < threads; ++thread) helpers.list.emplace_back(part, thread);
-        part(0);
+    std::vector<std::thread> helpers;
+    helpers.reserve(static_cast<size_t>(wanted));
+    try {
+        for (int32_t thread = 1; thread < wanted; ++thread) helpers.emplace_back(part, thread);
+    } catch (const std::system_error &) {
+        // Then fewer do all of it.
     }
+    threads.store(static_cast<int32_t>(helpers.size()) + 1);
+    part(0);
+    for (auto &helper : helpers) helper.join();
     for (auto &failure : failures)
         if (failure) std::rethrow_exception(failure);
+}
+
+// The stretch of 0 … count that is a thread's.
+std::pair<int64_t, int64_t> stretch(int64_t count, int32_t thread, int32_t threads) { return {count * thread / threads, count * (thread + 1) / threads}; }
+
+// Where threads wait for each other.
+class Meeting {
+    std::atomic<int32_t> waiting{0};
+    std::atomic<int64_t> turn{0};
+
+public:
+    void wait(int32_t threads) {
+        const int64_t now = turn.load();
+        if (waiting.fetch_add(1) + 1 < threads) return spinUntil([&] { return turn.load() > now; });
+        waiting.store(0);
+        turn.store(now + 1);
+    }
+};
+
+// Networks that draw outputs of the same moments, layer by layer: a layer's moments are read once for all networks and rows at hand, each slice of them by one
+// thread; all else of a network is one thread's.
+void applyTogether(const ct_packed *networks, int64_t count, const float *x, int64_t rows, int32_t wanted, float *out, int64_t outStride) {
+    const auto &first = *networks[0];
+    // Each layer has outputs of its own: threads are not all at the same one.
+    std::vector<Floats> outputs;
+    int64_t inputsMax = 0, outputsMax = 0;
+    for (size_t index = 0; index < first.stages.size(); ++index) {
+        const Stage &s = first.stages[index];
+        outputs.push_back(floats(count * rows * s.outputCount()));
+        const int64_t all = index == 0 ? rows : count * rows;
+        if (s.moments) inputsMax = std::max(inputsMax, all * s.inputs), outputsMax = std::max(outputsMax, all * s.outputs);
+    }
+    const Floats squares = floats(inputsMax), means = floats(outputsMax), variances = floats(outputsMax);
+    Meeting meeting;
+    onThreads(wanted, [&](int32_t thread, int32_t threads) {
+        Room room;
+        // One that fails goes on to where the others wait for it.
+        std::exception_ptr failure;
+        auto guarded = [&](auto body) {
+            try {
+                if (!failure) body();
+            } catch (...) {
+                failure = std::current_exception();
+            }
+        };
+        const auto [begin, end] = stretch(count, thread, threads);
+        // Before the first layer all networks have the same inputs; behind it each its own, network after network.
+        const float *from = x;
+        for (size_t index = 0; index < first.stages.size(); ++index) {
+            const Stage &s = first.stages[index];
+            const bool isShared = index == 0, isLast = index + 1 == first.stages.size();
+            float *to = isLast ? out : outputs[index].get();
+            const int64_t apart = isShared ? 0 : rows * s.inputCount(), stride = isLast ? outStride : rows * s.outputCount();
+            if (s.moments) {
+                const int64_t all = isShared ? rows : count * rows, numbers = all * s.inputs;
+                const auto [firstNumber, endNumber] = isShared ? stretch(numbers, thread, threads) : std::make_pair(begin * apart, end * apart);
+                for (int64_t number = firstNumber; number < endNumber; ++number) squares.get()[number] = from[number] * from[number];
+                meeting.wait(threads);
+                const auto [firstSlice, endSlice] = stretch(s.moments->slices(), thread, threads);
+                for (int64_t slice = firstSlice; slice < endSlice; ++slice)
+                    guarded([&] {
+                        const int64_t at = all * s.moments->starts[slice];
+                        s.moments->apply(slice, all, from, squares.get(), room, means.get() + at, variances.get() + at);
+                    });
+                meeting.wait(threads);
+                for (int64_t n = begin; n < end; ++n)
+                    networks[n]->draw(networks[n]->stages[index], isShared ? 0 : n * rows, rows, all, means.get(), variances.get(), to + n * stride);
+            } else {
+                for (int64_t n = begin; n < end; ++n) guarded([&] { networks[n]->applyStage(networks[n]->stages[index], from + n * apart, rows, room, to + n * stride); });
+            }
+            from = to;
+        }
+        if (failure) std::rethrow_exception(failure);
+    });
 }
 
 }  // namespace
@@ -303,7 +389,7 @@ int32_t ct_pack(const ct_layer *layers, int32_t count, const int64_t *sizes, int
 }
 
 void ct_packed_free(ct_packed packed) { delete packed; }
-int64_t ct_packed_bytes(ct_packed packed) { return packed->bytes; }
+int64_t ct_packed_bytes(ct_packed packed) { return packed->numbers * static_cast<int64_t>(sizeof(float)); }
 int64_t ct_packed_outputs(ct_packed packed) { return packed->outputs(); }
 int64_t ct_packed_work(ct_packed packed) {
     int64_t work = 0;
@@ -319,6 +405,7 @@ ct_moments ct_moments_make(ct_tensor mean, ct_tensor bias, ct_tensor variance, c
         TORCH_CHECK(moments->mean.dim() == 2 && moments->mean.sizes() == moments->variance.sizes(), "moments ", moments->mean.sizes(), " and ", moments->variance.sizes());
         for (const auto *b : {&moments->bias, &moments->biasVariance})
             TORCH_CHECK(!b->defined() || b->numel() == moments->mean.size(0), "a bias ", b->defined() ? b->sizes() : at::IntArrayRef(), " for moments ", moments->mean.sizes());
+        moments->outputs = moments->mean.size(0), moments->inputs = moments->mean.size(1);
         moments->isFinite = true;
         for (const auto *t : {&moments->mean, &moments->bias, &moments->variance, &moments->biasVariance}) moments->isFinite &= !t->defined() || isFinite(*t);
         return moments.release();
@@ -335,17 +422,18 @@ int32_t ct_apply_packed(const ct_packed *networks, int32_t count, ct_tensor x, i
         TORCH_CHECK(given.numel() == rows * inputs && outCount == count * rows * outputs, "inputs ", given.sizes(), " for a network of ", inputs, " inputs");
         const auto input = given.dim() == 4 ? lastChannels(given) : given.contiguous();
         const float *from = input.data_ptr<float>();
-        shareOut(count, std::min(threads, count), [&](int32_t first, int32_t last) {
+        threads = std::min(threads, count);
+        if (drawsTogether(networks, count)) {
+            const int64_t some = std::max<int64_t>(1, 2 * rowsAtOnce / count);
+            for (int64_t row = 0; row < rows; row += some)
+                applyTogether(networks, count, from + row * inputs, std::min(some, rows - row), threads, out + row * outputs, rows * outputs);
+            return 0;
+        }
+        onThreads(threads, [&](int32_t thread, int32_t threads) {
             std::vector<float> between[2];
             Room room;
-            if (last > first && drawsTogether(networks + first, last - first)) {
-                const int64_t some = std::max<int64_t>(1, 2 * rowsAtOnce / (last - first));
-                for (int64_t row = 0; row < rows; row += some)
-                    applyTogether(
-                        networks + first, last - first, from + row * inputs, std::min(some, rows - row), between, room, out + (first * rows + row) * outputs, rows * outputs);
-                return;
-            }
-            for (int32_t network = first; network < last; ++network)
+            const auto [first, last] = stretch(count, thread, threads);
+            for (int64_t network = first; network < last; ++network)
                 for (int64_t row = 0; row < rows; row += rowsAtOnce)
                     networks[network]->apply(from + row * inputs, std::min(rowsAtOnce, rows - row), between, room, out + (network * rows + row) * outputs);
         });

@@ -46,7 +46,8 @@ import Testing
 
     @Test("a pooled convolution is the plain operations', gradients included", arguments: [0, 1, 2], [1, 3])
     func pooled(padding: Int, channels: Int) throws {
-        for (size, outputs) in [(7, 6), (12, 50)] {
+        // One to five vectors of outputs, and odd and even numbers of windows.
+        for (size, outputs) in [(7, 6), (9, 24), (11, 40), (12, 50), (8, 75)] {
             try compare(try weights([19, channels, size, size + 1], [outputs, channels, 5, 5])) { (w) throws(AccrueError) in
                 try w.tensor("x").convolvedPooledRelu(try w.tensor("w"), try w.tensor("b"), padding: padding)
             }

@@ -1,9 +1,10 @@
 // Convolution and 2×2 max-pooling of one image. Included by Level.hpp only.
 //
-// Outputs are the lanes; the four corners of a window and up to three vectors of outputs are twelve sums in registers. Patches are read in place, number
-// by number: nothing is unfolded. So many numbers of the patch are taken at a time that their weights stay in the first-level cache over all windows.
+// Outputs are the lanes; the four corners of a window, or of two side by side, and vectors of outputs are sums in registers: twelve or so of sixteen, twenty-four
+// or so of AVX-512's thirty-two. Patches are read in place, number by number: nothing is unfolded. So many numbers of the patch are taken at a time that their
+// weights stay in the first-level cache over all windows.
 
-constexpr int vectorsMax = 3;
+constexpr int vectorsMax = lanes == 16 ? 4 : 3;
 constexpr int64_t chunkBytes = 14 * 1024;
 
 ACCRUE_INLINE int64_t vectors(int64_t count) { return (count + lanes - 1) / lanes; }
@@ -40,30 +41,43 @@ template <int V> ACCRUE_INLINE void addProducts(F (&sums)[V], float number, cons
     }
 }
 
+// A stretch of the patch of W windows side by side, of which the first begins at `from`.
+template <int V, int W>
+ACCRUE_INLINE void convolveWindows(
+    const PooledGeometry &g, const float *from, const int32_t *offsets, const float *packed, int64_t start, int64_t end, float *sums, int64_t stride) {
+    F sum[4 * W][V];
+    const float *places[4 * W];
+    for (int position = 0; position < 4 * W; ++position) {
+        const int corner = position % 4;
+        places[position] = from + (2 * (position / 4) + corner % 2) * g.channels + corner / 2 * g.line;
+        for (int v = 0; v < V; ++v) sum[position][v] = start == 0 ? F(0.0f) : load(sums + position * stride + v * lanes);
+    }
+    const float *w = packed + start * V * lanes;
+    for (int64_t k = start; k < end; ++k, w += V * lanes) {
+        // One number of the patch at a time: sums and weights take nearly all registers.
+        const int64_t at = offsets[k];
+        F weights[V];
+        for (int v = 0; v < V; ++v) weights[v] = load(w + v * lanes);
+        for (int position = 0; position < 4 * W; ++position) addProducts<V>(sum[position], places[position][at], weights);
+    }
+    for (int position = 0; position < 4 * W; ++position)
+        for (int v = 0; v < V; ++v) store(sums + position * stride + v * lanes, sum[position][v]);
+}
+
 template <int V>
 ACCRUE_INLINE void convolveTile(const PooledGeometry &g, const float *image, const int32_t *offsets, const float *packed, float *sums, int64_t stride) {
-    constexpr int64_t width = V * lanes, chunk = chunkBytes / (width * 4);
+    constexpr int64_t chunk = chunkBytes / (V * lanes * 4);
+    constexpr int together = lanes == 16 && V < 4 ? 2 : 1;
     const int64_t patch = g.patch();
     for (int64_t start = 0; start < patch; start += chunk) {
         const int64_t end = start + chunk < patch ? start + chunk : patch;
-        for (int64_t window = 0, windows = g.windows(); window < windows; ++window) {
-            float *out = sums + 4 * window * stride;
-            F sum[4][V];
-            for (int corner = 0; corner < 4; ++corner)
-                for (int v = 0; v < V; ++v) sum[corner][v] = start == 0 ? F(0.0f) : load(out + corner * stride + v * lanes);
-            const float *a = image + g.place(window, 0), *b = a + g.channels, *c = a + g.line, *d = c + g.channels, *w = packed + start * width;
-            for (int64_t k = start; k < end; ++k, w += width) {
-                // Sums, weights and one number of the patch are sixteen registers: one number at a time.
-                const int64_t at = offsets[k];
-                F weights[V];
-                for (int v = 0; v < V; ++v) weights[v] = load(w + v * lanes);
-                addProducts<V>(sum[0], a[at], weights);
-                addProducts<V>(sum[1], b[at], weights);
-                addProducts<V>(sum[2], c[at], weights);
-                addProducts<V>(sum[3], d[at], weights);
-            }
-            for (int corner = 0; corner < 4; ++corner)
-                for (int v = 0; v < V; ++v) store(out + corner * stride + v * lanes, sum[corner][v]);
+        float *out = sums;
+        for (int64_t y = 0; y < g.high; ++y) {
+            const float *from = image + 2 * y * g.line;
+            int64_t x = 0;
+            for (; x + together <= g.wide; x += together, from += 2 * together * g.channels, out += 4 * together * stride)
+                convolveWindows<V, together>(g, from, offsets, packed, start, end, out, stride);
+            for (; x < g.wide; ++x, from += 2 * g.channels, out += 4 * stride) convolveWindows<V, 1>(g, from, offsets, packed, start, end, out, stride);
         }
     }
 }
@@ -77,7 +91,8 @@ static void convolve(const PooledGeometry &g, const float *image, const int32_t 
         switch (tile) {
         case 1: convolveTile<1>(g, image, offsets, packed, out, stride); break;
         case 2: convolveTile<2>(g, image, offsets, packed, out, stride); break;
-        default: convolveTile<3>(g, image, offsets, packed, out, stride);
+        case 3: convolveTile<3>(g, image, offsets, packed, out, stride); break;
+        default: convolveTile<vectorsMax>(g, image, offsets, packed, out, stride);
         }
         packed += g.patch() * tile * lanes;
         first += tile;

@@ -30,7 +30,9 @@ ACCRUE_INLINE F root(F value) { return __builtin_elementwise_sqrt(value); }
 // Says that a value is wanted in a register here: keeps the compiler from moving work about until it runs out of registers.
 ACCRUE_INLINE void inRegister(F &value) {
 #if defined(__x86_64__)
-    asm("" : "+x"(value));
+    // "x" is one of the first sixteen, "v" any of AVX-512's thirty-two.
+    if constexpr (lanes == 16) asm("" : "+v"(value));
+    else asm("" : "+x"(value));
 #elif defined(__aarch64__)
     asm("" : "+w"(value));
 #endif
