@@ -161,6 +161,9 @@ struct HTTPTests {
         ("POST", "/v1/pipelines/chain/chunks/retry", #"{"positions": ["1"]}"#, 400, "invalidInput", "no list of positions"),
         ("PUT", "/v1/pipelines/other", Self.declaration, 400, "invalidInput", "'chain'"),
         ("POST", "/v1/pipelines/chain/query/sum", #"{"header": 3}"#, 400, "invalidInput", "'header'"),
+        ("DELETE", "/v1/status", nil, 405, "invalidInput", "takes GET"),
+        ("PATCH", "/v1/pipelines/chain", "{}", 405, "invalidInput", "takes DELETE, GET, PUT"),
+        ("PUT", "/v1/pipelines/chain/chunks/3", "{}", 405, "invalidInput", "takes GET"),
         ("GET", "/v1/pipelines/chain/query/sum?draws=0", nil, 400, "invalidInput", "from 1 to"),
     ]
 
@@ -213,22 +216,32 @@ struct HTTPTests {
         }
     }
 
-    @Test("events are told as they happen, with their numbers")
+    /// What a stream of events has told when it names one of a kind.
+    private func told(_ site: Site, until kind: String, after last: Int? = nil) throws -> Task<String, Never> {
+        var request = URLRequest(url: try #require(URL(string: site.url + "/v1/events/stream")))
+        if let last { request.setValue("\(last)", forHTTPHeaderField: "Last-Event-ID") }
+        return Task { [request] in
+            let delegate = Lines()
+            let session = URLSession(configuration: .ephemeral, delegate: delegate, delegateQueue: nil)
+            session.dataTask(with: request).resume()
+            defer { session.invalidateAndCancel() }
+            for await text in delegate.texts where text.contains("\"kind\":\"\(kind)\"") { return text }
+            return ""
+        }
+    }
+
+    @Test("events are told as they happen, with their numbers; who comes back gets those after the last that it saw")
     func stream() async throws {
         try await withSite { site, cluster in
-            let url = try #require(URL(string: site.url + "/v1/events/stream"))
-            let reading = Task { () -> String in
-                let delegate = Lines()
-                let session = URLSession(configuration: .ephemeral, delegate: delegate, delegateQueue: nil)
-                let task = session.dataTask(with: url)
-                task.resume()
-                defer { session.invalidateAndCancel() }
-                for await text in delegate.texts where text.contains("\"kind\":\"applied\"") { return text }
-                return ""
-            }
+            let reading = try told(site, until: "applied")
             try await cluster.apply(HashChain.pipeline())
             let text = await reading.value
             #expect(text.contains("id: ") && text.contains("data: {") && text.contains("\"pipeline\":\"chain\""))
+            let events = try #require(try await site.ask("GET", "/v1/events").body["events"]?.array)
+            let again = try told(site, until: "deleted", after: try #require(events.last?["number"]?.int))
+            #expect(try await site.ask("DELETE", "/v1/pipelines/chain").status == 200)
+            let later = await again.value
+            #expect(later.contains("\"pipeline\":\"chain\"") && !later.contains("applied"))
         }
     }
 

@@ -19,6 +19,13 @@ public struct KeyFolder: Sendable {
     /// The key file of one of the daemon's own.
     public func file(of name: String) -> String { "\(path)/\(name).key" }
 
+    /// The owner's key, for those who may read it: whoever may use the home's sockets may.
+    /// - Throws: `unauthorised` when others could have read it, `corrupt` when it is not a key file.
+    public func ownerKey() throws(AccrueError) -> ClientKey? {
+        let path = file(of: Self.ownerName)
+        return FileManager.default.isReadableFile(atPath: path) ? try ClientKey(file: path) : nil
+    }
+
     /// Makes what is missing.
     /// - Returns: the public key of the coordinator's sockets.
     /// - Throws: `unavailable` when the home cannot be written or libzmq has no CURVE; as `server` and `authorised` do.

@@ -23,6 +23,14 @@ struct ErrorAnswers<Context: RequestContext>: RouterMiddleware {
         return .json(.object(["error": value]), status: status, headers: headers)
     }
 
+    /// - Parameter taken: the methods that the path takes.
+    static func notAllowed(_ request: Request, taken: [String]) -> Response {
+        let methods = taken.joined(separator: ", ")
+        var response = answer(AccrueError(.invalidInput, while: doing(request), "this path takes \(methods)", hint: "GET / lists what there is"), status: .methodNotAllowed)
+        response.headers[.allow] = methods
+        return response
+    }
+
     private static func doing(_ request: Request) -> String { "answering \(request.method.rawValue) \(request.uri.path)" }
 
     private static func reading(_ error: HTTPError, of request: Request) -> AccrueError {

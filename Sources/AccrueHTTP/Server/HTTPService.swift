@@ -44,6 +44,17 @@ public struct HTTPService: Sendable {
         ChunkRoutes(cluster: cluster, room: room).add(to: router.group("v1/pipelines/:name/chunks"))
         PosteriorRoutes(cluster: cluster, room: room).add(to: router.group("v1/pipelines/:name/posteriors"))
         QueryRoutes(cluster: cluster, room: room).add(to: router.group("v1/pipelines/:name/query"))
+        refuseOtherMethods(of: router)
         return router
+    }
+
+    /// A path that takes other methods is there, and says which.
+    private func refuseOtherMethods(of router: Router<BasicRequestContext>) {
+        for (path, routes) in Dictionary(grouping: router.routes, by: \.path.description) {
+            let taken = routes.map(\.method.rawValue).sorted()
+            for method in [HTTPRequest.Method.get, .head, .post, .put, .patch, .delete, .options] where !taken.contains(method.rawValue) {
+                router.on(RouterPath(path), method: method) { request, _ in ErrorAnswers<BasicRequestContext>.notAllowed(request, taken: taken) }
+            }
+        }
     }
 }

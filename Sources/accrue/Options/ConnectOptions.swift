@@ -16,10 +16,8 @@ struct ConnectOptions: ParsableArguments {
 
     private func clientKey() throws(AccrueError) -> ClientKey? {
         if let path = keyFile.orVariable("ACCRUE_KEY") { return try ClientKey(file: path) }
-        guard let home = HomeDirectory.home(ofControl: endpoint) else { return nil }
-        // Who may use the home's sockets may read its owner's key, which the daemon's other sockets ask for.
-        let own = KeyFolder(home: home).file(of: KeyFolder.ownerName)
-        return FileManager.default.isReadableFile(atPath: own) ? try ClientKey(file: own) : nil
+        // The daemon's other sockets ask for a key, and its owner has one.
+        return try HomeDirectory.home(ofControl: endpoint).flatMap { home throws(AccrueError) in try KeyFolder(home: home).ownerKey() }
     }
 }
 

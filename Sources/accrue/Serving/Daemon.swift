@@ -113,7 +113,7 @@ struct Daemon: Sendable {
     /// HTTP as one more client, with the rights of the home's owner.
     private func serve(_ http: HTTPSettings, ready: @escaping @Sendable (String) -> Void) async throws(AccrueError) {
         let coordinator = settings.coordinator
-        let key = coordinator.isCurve ? try ClientKey(file: coordinator.keys.file(of: KeyFolder.ownerName)) : nil
+        let key = coordinator.isCurve ? try coordinator.keys.ownerKey() : nil
         let cluster = try await ClusterConnection.open(coordinator.localControl, as: key)
         defer { cluster.close() }
         try await HTTPService(http, cluster: cluster).run(ready: ready)
