@@ -424,7 +424,7 @@ int32_t ct_apply_packed(const ct_packed *networks, int32_t count, ct_tensor x, i
         const float *from = input.data_ptr<float>();
         threads = std::min(threads, count);
         if (drawsTogether(networks, count)) {
-            const int64_t some = std::max<int64_t>(1, 2 * rowsAtOnce / count);
+            const int64_t some = std::max<int64_t>(1, 4 * rowsAtOnce / count);
             for (int64_t row = 0; row < rows; row += some)
                 applyTogether(networks, count, from + row * inputs, std::min(some, rows - row), threads, out + row * outputs, rows * outputs);
             return 0;
