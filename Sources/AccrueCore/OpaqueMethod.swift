@@ -108,6 +108,8 @@ public struct QueryBytes: Sendable {
 /// A learning method as everything above the numerical layers sees it: bytes in, bytes out. All functions are pure; randomness comes only from `key`.
 public protocol OpaqueMethod: Sendable {
     var phases: MethodPhases { get }
+    /// Whether inputs may be missing (not a number); false by default.
+    var takesMissing: Bool { get }
     func initialState(key: RandomKey) throws(AccrueError) -> Data
     /// The state that a network or posterior from outside is; `state` gives what it does not say.
     /// - Parameter imported: safetensors bytes, as they came.
@@ -131,6 +133,7 @@ public protocol OpaqueMethod: Sendable {
 }
 
 extension OpaqueMethod {
+    public var takesMissing: Bool { false }
     public func remarks(on state: Data) throws(AccrueError) -> [Remark] { [] }
 }
 
@@ -163,7 +166,8 @@ public struct MethodCatalog: Sendable {
     /// With one method more.
     public func adding(_ name: String, _ make: @escaping Make) -> MethodCatalog { MethodCatalog(entries.merging([name: make]) { $1 }) }
 
-    /// - Throws: `notFound` for an unknown method, `invalidInput` for settings that the method refuses.
+    /// - Returns: a method whose steps throw `diverged` where they make a number that is not finite.
+    /// - Throws: `notFound` for an unknown method, `invalidInput` for settings or a schema that the method refuses.
     public func make(_ pipeline: PipelineDeclaration) throws(AccrueError) -> any OpaqueMethod {
         guard let make = entries[pipeline.method] else {
             let close = StrictKeys.nearest(to: pipeline.method, in: names).map { "did you mean '\($0)'? " } ?? ""
@@ -171,6 +175,12 @@ public struct MethodCatalog: Sendable {
                 .notFound, while: "reading pipeline '\(pipeline.name)'", "there is no method '\(pipeline.method)'",
                 hint: "\(close)methods are \(names.joined(separator: ", "))")
         }
-        return try make(pipeline.settings, pipeline.schema)
+        let method = try make(pipeline.settings, pipeline.schema)
+        if !method.takesMissing, let tensor = pipeline.schema.tensors.first(where: { $0.missing == .nan }) {
+            throw AccrueError(
+                .invalidInput, while: "reading pipeline '\(pipeline.name)', schema", "'\(tensor.name)' may have missing values, and \(pipeline.method) takes none",
+                hint: "leave 'missing' out, and fill in or leave out what is missing before it is pushed")
+        }
+        return SoundMethod(method: method)
     }
 }

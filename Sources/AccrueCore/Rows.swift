@@ -79,32 +79,6 @@ public struct Rows: Equatable, Sendable {
     }
 
     private static func badRow(_ tensor: TensorBytes, _ spec: TensorSchema) -> Int? {
-        guard tensor.dtype.isFloatingPoint else { return nil }
-        let perRow = max(1, spec.rowElementCount)
-        let allowsNaN = spec.missing == .nan
-        // Adding the exponent's lowest bit carries into the sign where all its bits are set; a block of numbers that are all finite takes no branch.
-        func scan<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(_: Word.Type, exponent: Word, fraction: Word) -> Int? {
-            tensor.data.withUnsafeBytes { bytes in
-                func word(_ index: Int) -> Word { bytes.loadUnaligned(fromByteOffset: index * MemoryLayout<Word>.size, as: Word.self) }
-                let lowest = exponent & (0 &- exponent), sign = ~(Word.max >> 1)
-                for start in stride(from: 0, to: tensor.elementCount, by: 1_024) {
-                    let block = start..<min(start + 1_024, tensor.elementCount)
-                    var carried: Word = 0
-                    for index in block { carried |= (word(index) & exponent) &+ lowest }
-                    guard carried & sign != 0 else { continue }
-                    for index in block where word(index) & exponent == exponent {
-                        if !(allowsNaN && word(index) & fraction != 0) { return index / perRow }
-                    }
-                }
-                return nil
-            }
-        }
-        return switch tensor.dtype {
-        case .f64: scan(UInt64.self, exponent: 0x7FF0_0000_0000_0000, fraction: 0x000F_FFFF_FFFF_FFFF)
-        case .f32: scan(UInt32.self, exponent: 0x7F80_0000, fraction: 0x007F_FFFF)
-        case .f16: scan(UInt16.self, exponent: 0x7C00, fraction: 0x03FF)
-        case .bf16: scan(UInt16.self, exponent: 0x7F80, fraction: 0x007F)
-        default: nil
-        }
+        tensor.firstNotFinite(allowingNaN: spec.missing == .nan).map { $0 / max(1, spec.rowElementCount) }
     }
 }

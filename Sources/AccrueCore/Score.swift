@@ -84,6 +84,11 @@ public struct Score: Codable, Equatable, Sendable {
         if let more = other.otherDensities { otherDensities = (otherDensities ?? [:]).merging(more, uniquingKeysWith: +) }
     }
 
+    public var isFinite: Bool {
+        let sums = [logDensity, logDensitySquared, brier, squaredError, totalEntropy, epistemic] + binConfidence + (otherDensities ?? [:]).values
+        return sums.allSatisfy(\.isFinite)
+    }
+
     /// The figures, by name: accuracy, logPredictiveDensity, brier, ece, meanTotalEntropy, meanEpistemic; rmse, coverage.
     public var figures: [String: Double] {
         guard rows > 0 else { return [:] }

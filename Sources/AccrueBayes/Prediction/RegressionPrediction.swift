@@ -41,9 +41,13 @@ public struct RegressionPrediction: Equatable, Sendable {
     /// The standard normal quantile of 0.95.
     private static let quantile95 = 1.6448536269514722
 
-    /// The central 90 % interval.
+    /// Whether mean and variances are numbers, and not infinite.
+    public var isFinite: Bool { mean.isFinite && aleatoricVariance.isFinite && epistemicVariance.isFinite }
+
+    /// The central 90 % interval; of what is no prediction at all everything.
     public var interval: ClosedRange<Double> {
         let half = Self.quantile95 * standardDeviation
+        guard mean.isFinite, half >= 0 else { return -.infinity ... .infinity }
         return (mean - half)...(mean + half)
     }
 

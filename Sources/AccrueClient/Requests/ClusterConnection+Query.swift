@@ -43,6 +43,9 @@ extension ClusterConnection {
     public func query(_ question: PosteriorQuestion) async throws(AccrueError) -> PosteriorAnswer {
         let content = question.content
         let operation = "asking pipeline '\(question.pipeline)' to '\(content.verb)'"
+        if let at = question.at, let atLeast = question.atLeast, at < atLeast {
+            throw AccrueError(.invalidInput, while: operation, "version \(at) is asked for, and one of at least \(atLeast)", hint: "give 'at' or 'atLeast', not both")
+        }
         let header = QueryHeader(pipeline: question.pipeline, verb: content.verb, header: content.header, at: question.at, atLeast: question.atLeast, seed: question.seed)
         let bytes = content.tensors.isEmpty ? Data() : Safetensors(tensors: content.tensors).encode()
         let room = Limits.frameBytesMax * (Limits.messagePartsMax - 3)

@@ -69,6 +69,8 @@ struct ChunkRoutes: Sendable {
                 .conflict, while: asked.operation, "it is \(outcome.state == .forgotten ? "forgotten" : "set aside"): \(outcome.reason ?? "no reason is known")",
                 hint: "see GET /v1/events", position: taken.position)
         }
+        // Queries are answered from that version on; that a querier is late does not make the chunk less absorbed.
+        if let version = outcome.version { try? await cluster.served(version, of: asked.pipeline) }
         var fields = try JSONValue(encoding: taken).object ?? [:]
         fields["version"] = outcome.version.map { .integer($0) }
         return .json(.object(fields))

@@ -18,7 +18,8 @@ struct PosteriorRoutes: Sendable {
         posteriors.post { request, context in
             let asked = try Parameters(request, context, known: ["key"]) { "importing into pipeline '\($0)'" }
             return try await room.withBody(of: request, atMost: Limits.httpBodiesBytesMax, while: asked.operation) { bytes in
-                try Response.json(encoding: try await cluster.importPosterior(bytes, into: asked.pipeline, key: asked.text("key")))
+                _ = try request.tensors(of: bytes, while: asked.operation)
+                return try Response.json(encoding: try await cluster.importPosterior(bytes, into: asked.pipeline, key: asked.text("key")))
             }
         }
         posteriors.get(":version") { request, context in

@@ -96,7 +96,22 @@ struct LinearGaussianPosterior: LearningMethod {
     }
 
     func finish(_ work: Work, round: Round, moments: [NoStatistics], scores: Score?, key: RandomKey) throws(AccrueError) -> State {
-        State(natural: work.current, features: features, isFull: isFull)
+        let state = State(natural: work.current, features: features, isFull: isFull)
+        // No version is made that could not be asked.
+        _ = try LoadedLinear(method: self, state: state)
+        return state
+    }
+
+    func adopt(_ imported: Safetensors, into state: State, key: RandomKey) throws(AccrueError) -> State {
+        do throws(AccrueError) {
+            let adopted = try State(imported)
+            _ = try LoadedLinear(method: self, state: adopted)
+            return adopted
+        } catch {
+            throw AccrueError(
+                .invalidInput, while: "importing a posterior", error.problem,
+                hint: "import what 'accrue posterior export' gives: precisionMean [\(features)] and precision [\(isFull ? "\(features), \(features)" : "\(features)")]")
+        }
     }
 
     func load(_ state: State) throws(AccrueError) -> any LoadedState { try LoadedLinear(method: self, state: state) }

@@ -25,15 +25,20 @@ struct LoadedLinear: LoadedState {
     }
 
     /// Mean xᵀm, noise variance 1/β and weight variance xᵀΣx, row by row.
+    /// - Throws: `diverged` when one of a row is not finite.
     func predictions(_ rows: Rows) throws(AccrueError) -> [RegressionPrediction] {
         let inputs = try method.inputs(rows), width = method.features
-        return (0..<rows.count).map { row in
+        let predictions = (0..<rows.count).map { row in
             let x = Array(inputs[row * width..<(row + 1) * width])
             let dot = zip(x, mean).reduce(0) { $0 + $1.0 * $1.1 }
             let spread = zip(x, covariance.times(x)).reduce(0) { $0 + $1.0 * $1.1 }
             return method.targetScale.own(
-                RegressionPrediction(mean: dot, aleatoricVariance: 1 / method.noisePrecision, epistemicVariance: max(0, spread)))
+                RegressionPrediction(mean: dot, aleatoricVariance: 1 / method.noisePrecision, epistemicVariance: spread < 0 ? 0 : spread))
         }
+        if let row = predictions.firstIndex(where: { !$0.isFinite }) {
+            throw AccrueError(.diverged, while: "predicting", "what is predicted for row \(row) is not finite", hint: "look for inputs of another scale than those that were learned")
+        }
+        return predictions
     }
 
     func answer(_ query: QueryBytes, key: RandomKey) throws(AccrueError) -> QueryBytes {

@@ -140,7 +140,7 @@ final class Learner: Sendable {
         let error = AccrueError(.unavailable, while: "working on a lease", "the worker is stopping", hint: "give it to another worker")
         await withDiscardingTaskGroup { group in
             for lease in given {
-                group.addTask { await self.say(.failed, LeaseFailed(worker: self.worker, lease: lease, kind: .environment, error: error), timeoutMs: 1_000) }
+                group.addTask { await self.say(LeaseFailed(worker: self.worker, lease: lease, kind: .environment, error: error), timeoutMs: 1_000) }
             }
         }
         arrived.finish()
@@ -170,18 +170,25 @@ final class Learner: Sendable {
             if let blob = made.blob, let blobKind = made.kind { hash = try await gathering.put(blob, kind: blobKind) { running.step() } }
             let done = LeaseDone(
                 worker: worker, lease: task.identity, blob: hash, score: made.score, report: made.report, phases: made.phases, remarks: made.remarks)
-            await say(.done, done, timeoutMs: 30_000)
+            // What cannot be written the method should not have said: given again, it would be said again.
+            kind = .method
+            let message = try Message(.done, encoding: done)
+            await say(message, timeoutMs: 30_000)
         } catch {
             if running.isCancelled.load(ordering: .relaxed) { return }
             report("\(task.identity.phase.rawValue) of version \(task.identity.version) of pipeline '\(task.identity.pipeline)' failed (\(kind.rawValue)): \(error.problem)")
-            await say(.failed, LeaseFailed(worker: worker, lease: task.identity, kind: kind, error: error), timeoutMs: 30_000)
+            await say(LeaseFailed(worker: worker, lease: task.identity, kind: kind, error: error), timeoutMs: 30_000)
         }
     }
 
-    private func say(_ verb: Verb, _ header: some Encodable, timeoutMs: Int) async {
-        do throws(AccrueError) { _ = try await control.request(try Message(verb, encoding: header), timeoutMs: timeoutMs) } catch {
+    private func say(_ failed: LeaseFailed, timeoutMs: Int) async {
+        if let message = try? Message(.failed, encoding: failed) { await say(message, timeoutMs: timeoutMs) }
+    }
+
+    private func say(_ message: Message, timeoutMs: Int) async {
+        do throws(AccrueError) { _ = try await control.request(message, timeoutMs: timeoutMs) } catch {
             // Without an answer the lease expires and is given again; nothing is lost.
-            report("the coordinator did not take '\(verb.rawValue)': \(error.problem)")
+            report("the coordinator did not take '\(message.verb)': \(error.problem)")
         }
     }
 

@@ -84,9 +84,9 @@ struct ChunksCommand: ParsableCommand {
         @OptionGroup var connection: ConnectOptions
 
         func run() async throws {
-            let entry = try await connection.open().setAside(positions, of: name, reason: reason)
-            if json { return try Output.json(PositionsReply(positions: entry)) }
-            Output.line("\(positions.count) chunks are set aside, by log entry \(entry.map(String.init).joined(separator: ", "))")
+            let taken = try await connection.open().setAside(positions, of: name, reason: reason)
+            if json { return try Output.json(PositionsReply(positions: taken)) }
+            Output.line("set aside: \(taken.map { "position \($0)" }.joined(separator: ", "))")
         }
     }
 }

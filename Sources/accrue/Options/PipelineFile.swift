@@ -72,7 +72,8 @@ enum PipelineFile {
             if node.null != nil { return .null }
             if let value = node.bool { return .bool(value) }
             if let value = node.int { return .integer(value) }
-            if let value = node.float { return .number(value) }
+            // `nan` and `inf` are words; `.nan` and `.inf` would be numbers.
+            if let value = node.float, scalar.string.contains(where: { $0.isNumber || $0 == "." }) { return .number(value) }
             return .string(scalar.string)
         case .alias:
             throw AccrueError(.invalidInput, while: "reading pipeline file \(path)", "aliases are not supported", hint: "write the value out")

@@ -85,6 +85,33 @@ struct ServeTests {
         #expect(try await daemon.json("posterior", "show", "twice").first?["absorbedChunks"] == 4)
     }
 
+    @Test("a chunk of finite numbers that are too large is set aside as diverged; all others are learned, and what is exported comes in again")
+    func large() async throws {
+        let daemon = try await Daemon(workers: 1)
+        let rows = try GoldenRows()
+        try await daemon.accrue("pipeline", "apply", try rows.pipeline("large", replacing: ["round: {chunks: 2}": "round: {chunks: 1}"]))
+        #expect(try await daemon.accrue("push", "large", "--tensor", rows.inputs, "--tensor", rows.targets, "--wait").status == 0)
+        for (x, y) in [(1.0, 1e200), (1e160, 1.0), (1e300, 1e300)] {
+            let strange = try GoldenRows()
+            try strange.write("inputs", TensorBytes([x, 2, 2, 1], shape: [2, 2]))
+            try strange.write("targets", TensorBytes([y, 2], shape: [2]))
+            let push = try await daemon.accrue("push", "large", "--tensor", strange.inputs, "--tensor", strange.targets, "--wait")
+            #expect(push.status == 1 && push.errors.contains("set aside: diverged"), "\(x), \(y): \(push.errors)")
+            let asked = try await daemon.accrue("query", "large", "predict", "--tensor", strange.inputs)
+            #expect(asked.status == 0 || asked.status == AccrueError.Code.diverged.exitCode, "\(asked.errors)")
+        }
+        let learned = try await daemon.json("query", "large", "describe").first?["mean"]
+        #expect(try await daemon.json("posterior", "show", "large").first?["absorbedChunks"] == 1)
+        #expect(try await daemon.accrue("posterior", "export", "large", "--out", rows.path("large.safetensors")).status == 0)
+        #expect(try await daemon.accrue("posterior", "import", "large", "--in", rows.path("large.safetensors")).status == 0)
+        let version = try #require(try await daemon.json("posterior", "show", "large").first?["version"]?.int)
+        #expect(try await daemon.json("query", "large", "describe", "--at-least", "\(version)").first?["mean"] == learned)
+        #expect(!daemon.log.contains("started again") && !daemon.log.contains("did not take"), "\(daemon.log)")
+        let missing = try await daemon.accrue("pipeline", "apply", try rows.pipeline("gaps", replacing: ["dtype: F64, shape: [2]}": "dtype: F64, shape: [2], missing: nan}"]))
+        #expect(missing.status == AccrueError.Code.invalidInput.exitCode && missing.errors.contains("takes none"), "\(missing.errors)")
+        #expect(try await daemon.stop() == 0)
+    }
+
     @Test("two daemons do not share a home")
     func conflict() async throws {
         let daemon = try await Daemon(workers: 0)
