@@ -11,7 +11,7 @@ struct SoundMethod: OpaqueMethod {
 
     func adopt(_ imported: Data, into state: Data, key: RandomKey) throws(AccrueError) -> Data {
         if let name = Self.notFinite(imported) {
-            throw AccrueError(.invalidInput, while: "importing a posterior", "tensor '\(name)' has a number that is not finite", hint: "import finite numbers")
+            throw AccrueError(.invalidInput, while: "importing a posterior", "tensor '\(name)' has numbers that are not finite", hint: "import finite numbers")
         }
         return try checked(try method.adopt(imported, into: state, key: key), "importing a posterior")
     }

@@ -105,7 +105,12 @@ struct HTTPTests {
     func imported() async throws {
         try await withSite { site, cluster in
             #expect(try await site.ask("PUT", "/v1/pipelines/chain", json: Self.declaration).status == 200)
-            let imported = try await site.ask("POST", "/v1/pipelines/chain/posteriors?key=k", bytes: Data(repeating: 5, count: 3_000_000))
+            for wrong in ["", "{}", "a file of another kind, long enough for a header"] {
+                let refused = try await site.ask("POST", "/v1/pipelines/chain/posteriors", bytes: Data(wrong.utf8))
+                #expect(refused.status == 400 && refused.body["error"]?["problem"]?.string?.contains("not safetensors") == true, "\(refused.body)")
+            }
+            let file = Safetensors(tensors: ["x": TensorBytes([UInt8](repeating: 5, count: 3_000_000), shape: [3_000_000])]).encode()
+            let imported = try await site.ask("POST", "/v1/pipelines/chain/posteriors?key=k", bytes: file)
             #expect(imported.status == 200 && imported.body["position"] == 1, "\(imported.body)")
             #expect(try await site.ask("GET", "/v1/pipelines/chain/chunks/1?waitMs=60000").body["version"] == 1)
             #expect(try await site.ask("GET", "/v1/pipelines/chain/posteriors/newest").body["version"] == 1)
