@@ -52,6 +52,13 @@ struct FileTests {
         #expect(inputs[0] == 2 && inputs[1] == 1 && inputs[2] == -0.5 && inputs[3].isNaN)
     }
 
+    @Test("a byte order mark, blanks around names and numbers, and empty lines do no harm; a number is a decimal one")
+    func spreadsheets() throws {
+        let file = try CSVFile(Data("\u{FEFF}a, b,class\r\n\r\n1, 2,no\r\n".utf8), path: "test")
+        #expect(try file.tensors(Self.schema)["inputs"]?.doubles() == [1, 2])
+        #expect { try CSVFile(Data("a,b,class\n\n1,0x10,no\n".utf8), path: "test").tensors(Self.schema) } throws: { "\($0)".contains("line 3, column 'b'") }
+    }
+
     @Test("a bad CSV field is refused with its line and column")
     func badCSV() throws {
         for text in ["a,b,class\n1,x,no\n", "a,b,class\n1,2,maybe\n", "a,b,class\n1,2\n", "a,b,class\n1,\"2,no\n", "a,c,class\n1,2,no\n", ""] {

@@ -6,6 +6,8 @@ public struct CSVFile: Sendable {
     public let path: String
     public let columns: [String]
     public let records: [[String]]
+    /// Of each record, from 1; empty lines count.
+    private let lineNumbers: [Int]
 
     /// - Throws: `notFound`, `corrupt` (gzip), `invalidInput` for an unclosed quote or a record with another number of fields, naming the line.
     public init(path: String) throws(AccrueError) {
@@ -13,11 +15,14 @@ public struct CSVFile: Sendable {
     }
 
     public init(_ data: Data, path: String) throws(AccrueError) {
-        var lines: [[String]] = []
+        var lines: [[String]] = [], numbers: [Int] = []
         var number = 0
-        for line in data.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: true) {
+        // Spreadsheets put a byte order mark before the header.
+        let data = data.starts(with: [0xEF, 0xBB, 0xBF]) ? data.dropFirst(3) : data
+        for line in data.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) {
             number += 1
             let bytes = line.last == UInt8(ascii: "\r") ? line.dropLast() : line
+            if bytes.isEmpty { continue }
             guard let fields = Self.fields(bytes) else {
                 throw AccrueError(.invalidInput, while: "reading \(path), line \(number)", "a quote is not closed", hint: "double the quotes inside quoted fields")
             }
@@ -27,11 +32,13 @@ public struct CSVFile: Sendable {
                     hint: "quote fields that hold commas")
             }
             lines.append(fields)
+            numbers.append(number)
         }
         guard let header = lines.first else { throw AccrueError(.invalidInput, while: "reading \(path)", "the file is empty", hint: "the first line names the columns") }
         self.path = path
-        columns = header
+        columns = header.map { $0.trimmingCharacters(in: .whitespaces) }
         records = Array(lines.dropFirst())
+        lineNumbers = Array(numbers.dropFirst())
     }
 
     /// The schema's tensors: each tensor takes the columns that it lists, or the one column with its name.
@@ -65,24 +72,30 @@ public struct CSVFile: Sendable {
         for (row, record) in records.enumerated() {
             for index in indices {
                 func refuse(_ problem: String, _ hint: String) -> AccrueError {
-                    AccrueError(.invalidInput, while: "reading \(path), line \(row + 2), column '\(columns[index])'", problem, hint: hint)
+                    AccrueError(.invalidInput, while: "reading \(path), line \(lineNumbers[row]), column '\(columns[index])'", problem, hint: hint)
                 }
                 let field = record[index]
                 var value: Double
                 if field.isEmpty || field == "?" {
-                    guard tensor.missing == .nan, tensor.dtype.isFloatingPoint else { throw refuse("the value is missing", "declare 'missing: nan', or remove the row") }
+                    guard tensor.missing == .nan, tensor.dtype.isFloatingPoint else { throw refuse("the value is missing", "fill it in, or leave the row out") }
                     value = .nan
                 } else if let position = tensor.classes?.firstIndex(of: field) {
                     value = Double(position)
-                } else if let number = Double(field) {
+                } else if let number = Self.number(field) {
                     value = number
                 } else {
-                    throw refuse("'\(field)' is not a number", tensor.classes == nil ? "leave the column out" : "name it among the schema's classes")
+                    throw refuse("'\(field)' is not a number", tensor.classes == nil ? "write a decimal number, or leave the row out" : "name it among the schema's classes")
                 }
                 guard tensor.dtype.append(value, to: &data) else { throw refuse("\(field) does not fit \(tensor.dtype.rawValue)", "declare a wider dtype") }
             }
         }
         return TensorBytes(dtype: tensor.dtype, shape: [records.count] + tensor.shape, data: data)
+    }
+
+    /// A decimal number, with blanks around it or none.
+    private static func number(_ field: String) -> Double? {
+        let text = field.trimmingCharacters(in: .whitespaces)
+        return text.contains { $0 == "x" || $0 == "X" } ? nil : Double(text)
     }
 
     private static func fields(_ line: Data) -> [String]? {

@@ -12,8 +12,7 @@ public enum TensorFile {
         let file: Safetensors
         do { file = try Safetensors.decode(data) } catch {
             throw AccrueError(
-                error.code, while: "reading \(path)", "not IDX, NPY or safetensors (\(error.problem))",
-                hint: "convert it, or push a CSV file")
+                .invalidInput, while: "reading \(path)", "not IDX, NPY or safetensors (\(error.problem))", hint: "convert it; a CSV file with a header line can be pushed as it is, without --tensor")
         }
         if let tensor = file.tensors[name] { return tensor }
         if file.tensors.count == 1, let only = file.tensors.values.first { return only }

@@ -60,7 +60,7 @@ struct CommandTests {
         try rows.write("nan", TensorBytes([1, Double.nan], shape: [1, 2]))
         try rows.write("one", TensorBytes([1.0], shape: [1]))
         try rows.write("empty", TensorBytes(dtype: .f64, shape: [0, 2], data: Data()))
-        try Data(repeating: 255, count: 64).write(to: rows.folder.appendingPathComponent("huge"))
+        try Data(repeating: 255, count: 64).write(to: rows.folder.appendingPathComponent("unknown"))
         func push(_ inputs: String, _ pipeline: String = "linear-golden") async throws -> Int32 {
             try await daemon.accrue("push", pipeline, "--tensor", "inputs=\(rows.path(inputs))", "--tensor", "targets=\(rows.path("one.safetensors"))").status
         }
@@ -69,7 +69,7 @@ struct CommandTests {
             (.invalidInput, try await daemon.accrue("push", "linear-golden", "--tensor", rows.targets).status),
             (.invalidInput, try await daemon.accrue("push", "linear-golden", "--tensor", "inputs").status),
             (.invalidInput, try await daemon.accrue("push", "linear-golden", "--tensor", rows.inputs, "--tensor", rows.targets, "--first-row", "4").status),
-            (.limitExceeded, try await push("huge")), (.notFound, try await push("no-such-file")),
+            (.invalidInput, try await push("unknown")), (.notFound, try await push("no-such-file")),
             (.notFound, try await daemon.accrue("push", "nobody", "--tensor", rows.inputs, "--tensor", rows.targets).status),
             (.notFound, try await daemon.accrue("query", "nobody", "describe").status), (.notFound, try await daemon.accrue("query", "linear-golden", "describe", "--at", "9").status),
             (.notFound, try await daemon.accrue("query", "linear-golden", "predikt").status), (.notFound, try await daemon.accrue("flush", "nobody").status),
