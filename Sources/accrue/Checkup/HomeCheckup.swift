@@ -2,9 +2,11 @@ import AccrueCore
 import Foundation
 import Glibc
 
-/// A daemon's home directory: who may read it, how much room it has, who uses it.
+/// A daemon's home directory: who may read it, how much room it has, whether its states are what they were, who uses it.
 struct HomeCheckup {
     private static let roomMin = 100 << 20, roomSound = 1 << 30
+    /// States that are read, the newest.
+    private static let statesMax = 32
 
     let home: String
 
@@ -12,7 +14,7 @@ struct HomeCheckup {
         guard FileManager.default.fileExists(atPath: home) else {
             return [Finding("home", .warning, "\(home) is not there yet", hint: "'accrue serve' makes it")]
         }
-        return [permissions, room] + locks
+        return [permissions, room] + states + locks
     }
 
     private var permissions: Finding {
@@ -34,6 +36,24 @@ struct HomeCheckup {
         let text = "\(free >> 20) MiB free"
         if free < Self.roomMin { return Finding("disk", .problem, text, hint: "make room: a daemon that cannot write stops") }
         return free < Self.roomSound ? Finding("disk", .warning, text, hint: "make room soon") : Finding("disk", text)
+    }
+
+    /// A state's file is named after the hash of its content.
+    private var states: [Finding] {
+        let folder = URL(fileURLWithPath: "\(home)/states")
+        guard let files = try? FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: [.contentModificationDateKey]) else { return [] }
+        func age(_ file: URL) -> Date { (try? file.resourceValues(forKeys: [.contentModificationDateKey]).contentModificationDate) ?? .distantPast }
+        let newest = files.filter { $0.pathExtension == "safetensors" }.map { (file: $0, age: age($0)) }.sorted { $0.age > $1.age }.prefix(Self.statesMax)
+        let damaged = newest.filter { state in
+            guard let bytes = try? Data(contentsOf: state.file, options: .alwaysMapped) else { return true }
+            return ContentHash(of: bytes).hex != state.file.deletingPathExtension().lastPathComponent
+        }
+        guard damaged.isEmpty else {
+            return damaged.map {
+                Finding("states", .problem, "\($0.file.path) cannot be read, or is not what was written", hint: "restore the home directory from a backup, and look at the disk")
+            }
+        }
+        return [Finding("states", newest.isEmpty ? "none yet" : "the newest \(newest.count) are as they were written")]
     }
 
     /// One a directory that a process may hold.

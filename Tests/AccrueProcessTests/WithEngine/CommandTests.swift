@@ -130,9 +130,10 @@ struct CommandTests {
         for program in [events, status] { program.send(SIGTERM) }
     }
 
-    @Test("the doctor says who holds the locks and that the daemon answers")
+    @Test("the doctor says who holds the locks, that the daemon answers, and which state was damaged")
     func doctor() async throws {
         let daemon = try await Daemon(workers: 1)
+        try await daemon.accrue("pipeline", "apply", GoldenRows.pipeline)
         let findings = try await daemon.json("doctor", "--home", daemon.home)
         func text(_ subject: String) -> String { findings.first { $0["subject"]?.string == subject }?["text"]?.string ?? "" }
         #expect(text("lock of coordinator") == "held by process \(daemon.ready.pid)" && text("lock of worker-0") == "held by process \(daemon.ready.workers[0])")
@@ -141,5 +142,12 @@ struct CommandTests {
         _ = try await daemon.stop()
         let after = try await daemon.json("doctor", "--home", daemon.home)
         #expect(after.contains { $0["subject"] == "lock of worker-0" && $0["text"] == "free" } && after.contains { $0["subject"] == "daemon" && $0["state"] == "warning" })
+        #expect(after.contains { $0["subject"] == "states" && $0["text"] == "the newest 1 are as they were written" })
+        let state = try #require(try FileManager.default.contentsOfDirectory(atPath: "\(daemon.home)/states").first)
+        var bytes = try Data(contentsOf: URL(fileURLWithPath: "\(daemon.home)/states/\(state)"))
+        bytes[bytes.count - 1] ^= 1
+        try bytes.write(to: URL(fileURLWithPath: "\(daemon.home)/states/\(state)"))
+        let damaged = try await daemon.accrue("doctor", "--home", daemon.home)
+        #expect(damaged.status == 1 && damaged.output.contains(state), "\(damaged.output)")
     }
 }
