@@ -102,12 +102,12 @@ def problem(name, data, validate, quick=False):
         cut = len(order) * 9 // 10
         test = train[0][cut:], train[1][cut:]
         train = train[0][:cut], train[1][:cut]
-    parts, rows, each = (5, 10_000 if not validate else 9_000, 2_000) if base == "cifar10" else (9 if validate else 10, 6_000, 2_000)
+    parts, rows = (5, 9_000 if validate else 10_000) if base == "cifar10" else (9 if validate else 10, 6_000)
     if quick:
         rows, test = rows // 4, tuple(part[: len(part) // 2] for part in test)
     shape = list(train[0].shape[1:])
     rng = np.random.default_rng(1)
-    held, held_rows, extra = test, 1_000, {}
+    held, held_rows, each = test, 1_000, 1_000
     if kind == "small":
         parts, rows = 10, 125 if quick else 500
     elif kind == "rotated":
@@ -143,5 +143,4 @@ def problem(name, data, validate, quick=False):
         "holdout": {"tensors": {what: files["held", what] for what in ("inputs", "targets")}, "rowsPerChunk": held_rows},
         "each": each,
         "parts": parts,
-        **extra,
     }
