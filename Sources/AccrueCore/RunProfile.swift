@@ -21,6 +21,20 @@ public enum RunProfile {
     /// The names of a file's profiles, in order.
     public static func names(of file: JSONValue) -> [String] { (file["profiles"]?.object ?? [:]).keys.sorted() }
 
+    /// What is to be said of a file and of it with each of its profiles.
+    /// - Throws: what `check` does, with the profile's name.
+    public static func each(of file: JSONValue, _ check: (JSONValue) throws(AccrueError) -> Void) throws(AccrueError) {
+        try check(file)
+        for name in names(of: file) {
+            let changed = try applying(name, to: file)
+            do throws(AccrueError) { try check(changed) } catch {
+                var error = error
+                error.operation += " with profile '\(name)'"
+                throw error
+            }
+        }
+    }
+
     private static func over(_ value: JSONValue, _ change: JSONValue) -> JSONValue {
         guard case .object(let changes) = change else { return change }
         guard case .object(var fields) = value else { return over([:], change) }

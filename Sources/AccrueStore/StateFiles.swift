@@ -54,6 +54,18 @@ public struct StateFiles: Sendable {
         return bytes
     }
 
+    /// Reads the newest states of a directory, which need not be opened, and changes nothing there.
+    ///
+    /// - Returns: how many were read, and the paths of those that cannot be read or do not have their name's hash; nil where there is no such directory.
+    public static func check(newest count: Int, in directory: String) -> (read: Int, damaged: [String])? {
+        let folder = URL(fileURLWithPath: directory)
+        guard let files = try? FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: [.contentModificationDateKey]) else { return nil }
+        func age(_ file: URL) -> Date { (try? file.resourceValues(forKeys: [.contentModificationDateKey]).contentModificationDate) ?? .distantPast }
+        let states = files.filter { $0.lastPathComponent.hasSuffix(ending) }.map { (file: $0, age: age($0)) }.sorted { $0.age > $1.age }.prefix(count)
+        let damaged = states.filter { (try? Data(contentsOf: $0.file, options: .alwaysMapped)).map { ContentHash(of: $0) } != hash(ofFile: $0.file.lastPathComponent) }
+        return (states.count, damaged.map(\.file.path))
+    }
+
     public func exists(_ hash: ContentHash) -> Bool { FileManager.default.fileExists(atPath: path(hash)) }
 
     /// Deletes every state that is not in `kept`; returns how many.
@@ -61,8 +73,8 @@ public struct StateFiles: Sendable {
     public func deleteAll(except kept: Set<ContentHash>) throws(AccrueError) -> Int {
         var deleted = 0
         do {
-            for name in try FileManager.default.contentsOfDirectory(atPath: directory).sorted() where name.hasSuffix(".safetensors") {
-                guard let hash = ContentHash(hex: String(name.dropLast(".safetensors".count))), !kept.contains(hash) else { continue }
+            for name in try FileManager.default.contentsOfDirectory(atPath: directory).sorted() where name.hasSuffix(Self.ending) {
+                guard let hash = Self.hash(ofFile: name), !kept.contains(hash) else { continue }
                 try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
                 deleted += 1
             }
@@ -70,7 +82,9 @@ public struct StateFiles: Sendable {
         return deleted
     }
 
-    private func path(_ hash: ContentHash) -> String { "\(directory)/\(hash.hex).safetensors" }
+    private static let ending = ".safetensors"
+    private static func hash(ofFile name: String) -> ContentHash? { ContentHash(hex: String(name.dropLast(ending.count))) }
+    private func path(_ hash: ContentHash) -> String { "\(directory)/\(hash.hex)\(Self.ending)" }
 
     private func syncDirectory(while operation: String) throws(AccrueError) {
         let handle = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)

@@ -7,7 +7,7 @@ import Foundation
 struct Engine: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "accrue-engine", abstract: "The numerical engine of Accrue; started by 'accrue'.", subcommands: [
-            RunCommand.self, WorkerCommand.self, QuerierCommand.self, FingerprintCommand.self, BenchStepCommand.self, BenchFisherCommand.self, BenchSwapCommand.self,
+            RunCommand.self, ValidateCommand.self, WorkerCommand.self, QuerierCommand.self, FingerprintCommand.self, BenchStepCommand.self, BenchFisherCommand.self, BenchSwapCommand.self,
             BenchMergeCommand.self, BenchPushCommand.self, BenchPredictCommand.self,
         ])
 

@@ -44,8 +44,38 @@ struct PipelineCommandTests {
 
     @Test("quoted numbers stay strings")
     func quoting() async throws {
-        let yaml = "name: x\nmethod: \"5\"\nseed: 1\nschema:\n  - {name: a, role: input, dtype: U8, shape: [1]}\n"
-        let result = try await Self.validate(yaml, ["--json"])
-        #expect(result.status == 0 && result.output.contains("\"method\":\"5\""))
+        let classes = Self.regression.replacingOccurrences(of: "kind: gaussian", with: "kind: softmax")
+            .replacingOccurrences(of: "target, dtype: F32, shape: []", with: "target, dtype: U8, shape: [], classes: [\"0\", '5']")
+        let result = try await Self.validate(classes, ["--json"])
+        #expect(result.status == 0 && result.output.contains(#""classes":["0","5"]"#), "\(result)")
+    }
+
+    static let regression = """
+        name: x
+        method: IncrementalBayes
+        seed: 1
+        schema: [{name: a, role: input, dtype: F32, shape: [2]}, {name: y, role: target, dtype: F32, shape: []}]
+        settings: {model: {kind: linear}, likelihood: {kind: gaussian}}
+        profiles: {quick: {settings: {epochs: 3}}}
+        """
+
+    @Test("what the method refuses is refused here, with its code, and of a profile with its name")
+    func settings() async throws {
+        #expect(try await Self.validate(Self.regression).status == 0)
+        let wrong = try await Self.validate(Self.regression.replacingOccurrences(of: "settings: {model", with: "settings: {epocs: 2, model"))
+        #expect(wrong.status == 3 && wrong.errors.contains("did you mean 'epochs'?") && wrong.output.isEmpty)
+        let profile = try await Self.validate(Self.regression.replacingOccurrences(of: "epochs: 3", with: "epochs: 0"))
+        #expect(profile.status == 3 && profile.errors.contains("with profile 'quick'") && profile.errors.contains("epochs"))
+        #expect(try await Self.validate(Self.regression.replacingOccurrences(of: "IncrementalBayes", with: "Bayes")).status == 4)
+    }
+
+    @Test("a wrong command line is one JSON object with --json, and code 64 as without")
+    func usage() async throws {
+        let json = try await Program.run("accrue", ["pipeline", "validate", "--json"])
+        let body = try #require(try JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: [String: Any]])
+        #expect(json.status == 64 && body["error"]?["code"] as? String == "invalidInput" && (body["error"]?["problem"] as? String)?.contains("file") == true)
+        let text = try await Program.run("accrue", ["pipeline", "validate"])
+        #expect(text.status == 64 && text.output.isEmpty && text.errors.contains("file"))
+        #expect(try await Program.run("accrue", ["pipeline", "validate", "--help", "--json"]).status == 0)
     }
 }

@@ -24,8 +24,12 @@ struct StateFilesTests {
         defer { try? FileManager.default.removeItem(atPath: path) }
         let files = try StateFiles(directory: path)
         let hash = try files.put(Data("state".utf8))
+        _ = try files.put(Data("another".utf8))
+        #expect(StateFiles.check(newest: 9, in: path).map { $0.read == 2 && $0.damaged.isEmpty } == true)
+        #expect(StateFiles.check(newest: 1, in: path)?.read == 1 && StateFiles.check(newest: 1, in: "\(path)/nowhere") == nil)
         try Data("stale".utf8).write(to: URL(fileURLWithPath: "\(path)/\(hash.hex).safetensors"))
         #expect { try files.read(hash) } throws: { ($0 as? AccrueError)?.code == .corrupt }
+        #expect(StateFiles.check(newest: 9, in: path)?.damaged == ["\(path)/\(hash.hex).safetensors"])
         #expect { try files.read(ContentHash(of: Data())) } throws: { ($0 as? AccrueError)?.code == .corrupt }
     }
 

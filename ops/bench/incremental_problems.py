@@ -90,7 +90,8 @@ def skewed(labels, parts, rows, rng):
 
 
 def problem(name, data, validate, quick=False):
-    """A stream by name, as the keys of a pipeline file; `each`: rows of the hold-out on which every version is scored.
+    """A stream by name, as the keys of a pipeline file; `each`: rows of the hold-out on which every version is scored; `unlike`: whether parts differ, and the
+    hold-out's first chunk is like the first part.
 
     With `validate` the last tenth of the training rows is held out, and the test rows are not read from. `quick`: a quarter of a part's rows, half of those held out.
     """
@@ -120,6 +121,13 @@ def problem(name, data, validate, quick=False):
         parts, rows = 5, 1_000 if quick else 4_000
         chosen = skewed(train[1], parts, rows, rng)
         train = train[0][chosen], train[1][chosen]
+        # Chunks of two classes each, in the order of the parts, again and again.
+        held_rows = 100 if quick else 200
+        pairs = [np.flatnonzero(test[1] // 2 == pair) for pair in range(parts)]
+        turns = min(len(pair) for pair in pairs) // held_rows
+        turned = [pair[i * held_rows : (i + 1) * held_rows] for i in range(turns) for pair in pairs]
+        chosen = np.concatenate(turned + [pair[turns * held_rows :] for pair in pairs])
+        held, each = (test[0][chosen], test[1][chosen]), parts * held_rows
     elif kind == "sorted":
         # Every part is alike, but its rows are sorted by class, so that shards are not.
         chosen = np.concatenate([i * rows + np.argsort(train[1][i * rows : (i + 1) * rows], kind="stable") for i in range(parts)])
@@ -143,4 +151,5 @@ def problem(name, data, validate, quick=False):
         "holdout": {"tensors": {what: files["held", what] for what in ("inputs", "targets")}, "rowsPerChunk": held_rows},
         "each": each,
         "parts": parts,
+        "unlike": kind in ("rotated", "skewed"),
     }

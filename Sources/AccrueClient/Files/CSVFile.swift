@@ -43,11 +43,15 @@ public struct CSVFile: Sendable {
 
     /// The schema's tensors: each tensor takes the columns that it lists, or the one column with its name.
     ///
+    /// - Parameter needsTargets: whether targets of which no column is there are missing, or left out.
     /// - Throws: `invalidInput` for an unknown column, a field that is not a number or class, a value out of the dtype's range, a missing value
     ///   where the schema allows none.
-    public func tensors(_ schema: Schema) throws(AccrueError) -> [String: TensorBytes] {
+    public func tensors(_ schema: Schema, needsTargets: Bool = true) throws(AccrueError) -> [String: TensorBytes] {
         var result: [String: TensorBytes] = [:]
-        for tensor in schema.tensors { result[tensor.name] = try self.tensor(tensor) }
+        for tensor in schema.tensors {
+            let isThere = tensor.role != .target || (tensor.columns ?? [tensor.name]).contains(where: columns.contains)
+            if needsTargets || isThere { result[tensor.name] = try self.tensor(tensor) }
+        }
         return result
     }
 

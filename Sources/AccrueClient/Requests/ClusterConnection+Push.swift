@@ -8,9 +8,12 @@ public struct OutgoingChunk: Sendable {
     public var bytes: Data
     /// The producer's name for it: the same key never stands for two contents.
     public var key: String?
-    public init(bytes: Data, key: String? = nil) {
+    /// What errors call it, where it is one of many: "rows 500 to 999 of those given".
+    public var title: String?
+    public init(bytes: Data, key: String? = nil, title: String? = nil) {
         self.bytes = bytes
         self.key = key
+        self.title = title
     }
 }
 
@@ -35,9 +38,15 @@ extension ClusterConnection {
         let isWhole = total <= Limits.frameBytesMax
         if !isWhole { push.hash = ContentHash(of: bytes) }
         let header = push
-        return try await withLive(.ingest, turn: turn, while: operation) { worker throws(AccrueError) in
-            if isWhole { return try await worker.request(try Message(.push, encoding: header, payload: [bytes]), timeoutMs: Self.pushMs).read() }
-            return try await worker.sendChunk(bytes, header: header, timeoutMs: Self.pushMs).read()
+        do throws(AccrueError) {
+            return try await withLive(.ingest, turn: turn, while: operation) { worker throws(AccrueError) in
+                if isWhole { return try await worker.request(try Message(.push, encoding: header, payload: [bytes]), timeoutMs: Self.pushMs).read() }
+                return try await worker.sendChunk(bytes, header: header, timeoutMs: Self.pushMs).read()
+            }
+        } catch {
+            var error = error
+            if let title = chunk.title { error.operation += ", \(title)" }
+            throw error
         }
     }
 

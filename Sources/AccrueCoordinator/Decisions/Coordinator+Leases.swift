@@ -111,7 +111,7 @@ extension Coordinator {
         guard task(for: lease) != nil else { return }
         switch failed.kind {
         case .environment:
-            leases.postpone(lease, at: now.monotonic, timing)
+            leases.postpone(lease, for: failed.error.problem, at: now.monotonic, timing)
             note("leaseLost", lease.pipeline, "\(Self.name(lease)) on worker '\(name)': \(failed.error.problem)", at: now)
         case .method:
             guard let error = leases.methodFailed(lease, on: name, asker, failed.error) else {
@@ -158,8 +158,9 @@ extension Coordinator {
         for stalled in leases.stalled(at: now.monotonic, afterMs: timing.stallMs).sorted(by: { $0.worker < $1.worker }) {
             _ = leases.end(stalled.lease, of: stalled.worker)
             cancel(stalled.lease, stalled.worker)
-            leases.postpone(stalled.lease, at: now.monotonic, timing)
-            note("leaseLost", stalled.lease.pipeline, "\(Self.name(stalled.lease)) stood still on worker '\(stalled.worker)' for \(timing.stallMs) ms", at: now)
+            let problem = "stood still on worker '\(stalled.worker)' for \(timing.stallMs) ms"
+            leases.postpone(stalled.lease, for: "it \(problem)", at: now.monotonic, timing)
+            note("leaseLost", stalled.lease.pipeline, "\(Self.name(stalled.lease)) \(problem)", at: now)
         }
         let alive = aliveWorkers
         for incarnation in pipelines.keys.sorted() {
@@ -184,7 +185,7 @@ extension Coordinator {
         guard isBlocked != pipeline.isBlocked else { return }
         pipelines[incarnation]?.isBlocked = isBlocked
         hint(.pipeline, pipeline.name)
-        if isBlocked, let reason = pipelines[incarnation]?.status(leasedWorkers: 0).reason {
+        if isBlocked, let reason = pipelines[incarnation]?.status().reason {
             note("blocked", pipeline.name, reason, at: now)
         } else {
             note("resumed", pipeline.name, "all rows of the round can be had again", at: now)

@@ -13,7 +13,7 @@ struct Awaiting: Sendable {
 // What people and clients ask.
 extension Coordinator {
     func record(_ pipeline: PipelineLearning) -> AccrueWire.PipelineRecord {
-        pipeline.record(leasedWorkers: leases.workers(incarnation: pipeline.incarnation))
+        pipeline.record(leasedWorkers: leases.workers(incarnation: pipeline.incarnation), trouble: leases.trouble(incarnation: pipeline.incarnation))
     }
 
     var listing: PipelineListing { PipelineListing(pipelines: sortedPipelines.map(record), hash: listingHash) }
@@ -54,6 +54,11 @@ extension Coordinator {
     private func check(_ request: ChunkPositions, while operation: String) throws(AccrueError) {
         guard (1...Limits.pageItemsMax).contains(request.positions.count) else {
             throw AccrueError(.invalidInput, while: operation, "\(request.positions.count) positions; 1 to \(Limits.pageItemsMax) are allowed")
+        }
+        let last = try pipeline(request.pipeline).log.lastPosition
+        if let strange = request.positions.first(where: { $0 < 1 || $0 > last }) {
+            throw AccrueError(
+                .notFound, while: operation, "there is no position \(strange); the log has \(last) entries", hint: "see 'accrue chunks list \(request.pipeline)'")
         }
     }
 

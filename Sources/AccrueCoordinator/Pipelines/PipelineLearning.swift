@@ -134,11 +134,12 @@ struct PipelineLearning: Sendable {
             schema: schema(through: version.through))
     }
 
-    func record(leasedWorkers: Int) -> AccrueWire.PipelineRecord {
-        PipelineRecord(declaration: declaration, incarnation: incarnation, phases: phases, status: status(leasedWorkers: leasedWorkers))
+    func record(leasedWorkers: Int, trouble: String?) -> AccrueWire.PipelineRecord {
+        PipelineRecord(declaration: declaration, incarnation: incarnation, phases: phases, status: status(leasedWorkers: leasedWorkers, trouble: trouble))
     }
 
-    func status(leasedWorkers: Int) -> PipelineStatus {
+    /// - Parameter trouble: why work that is given out does not get on.
+    func status(leasedWorkers: Int = 0, trouble: String? = nil) -> PipelineStatus {
         var status = PipelineStatus(
             name: name, incarnation: incarnation, state: .active, version: newest.version, position: log.lastPosition, absorbed: log.absorbed,
             waiting: log.waiting, setAside: log.setAside, workers: leasedWorkers, figures: newest.score?.figures)
@@ -151,6 +152,8 @@ struct PipelineLearning: Sendable {
             status.reason = status.blocked.map { blocked in
                 "the only copy of the chunk at position \(blocked.position) is on \(blocked.worker.map { "worker '\($0)', which is away" } ?? "a worker that is not known")"
             }
+        } else {
+            status.reason = trouble
         }
         return status
     }

@@ -12,7 +12,8 @@ struct LeaseBook: Sendable {
 
     private(set) var held: [LeaseIdentity: Held] = [:]
     private var notBefore: [LeaseIdentity: MonotonicTime] = [:]
-    private var failures: [LeaseIdentity: Int] = [:]
+    /// How often the surroundings failed a lease, and how the last time.
+    private var failures: [LeaseIdentity: (count: Int, problem: String)] = [:]
     private var deaths: [LeaseIdentity: Int] = [:]
     /// The first worker on which the method itself failed, the message that said so, and the error: a second run must confirm it.
     private var methodErrors: [LeaseIdentity: (worker: String, message: Asker, error: AccrueError)] = [:]
@@ -41,11 +42,19 @@ struct LeaseBook: Sendable {
     /// The worker that is not to have this lease while there is another.
     func avoids(_ lease: LeaseIdentity) -> String? { methodErrors[lease]?.worker }
 
-    mutating func postpone(_ lease: LeaseIdentity, at now: MonotonicTime, _ timing: CoordinatorTiming) {
-        let count = failures[lease, default: 0]
-        failures[lease] = count + 1
+    mutating func postpone(_ lease: LeaseIdentity, for problem: String, at now: MonotonicTime, _ timing: CoordinatorTiming) {
+        let count = failures[lease]?.count ?? 0
+        failures[lease] = (count + 1, problem)
         notBefore[lease] = now.adding(ms: min(timing.againMaxMs, timing.againMs << min(count, 10)))
     }
+
+    /// Why an incarnation's work does not get on, when a lease of it has failed again and again.
+    func trouble(incarnation: String) -> String? {
+        failures.filter { $0.key.incarnation == incarnation && $0.value.count >= Self.failuresOfTrouble }.max { $0.value.count < $1.value.count }.map {
+            "its work fails again and again: \($0.value.problem)"
+        }
+    }
+    private static let failuresOfTrouble = 3
 
     mutating func died(_ lease: LeaseIdentity) -> Int {
         deaths[lease, default: 0] += 1

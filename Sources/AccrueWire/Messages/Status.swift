@@ -47,6 +47,7 @@ public struct PipelineStatus: Codable, Equatable, Sendable {
     public var name: String
     public var incarnation: String
     public var state: State
+    /// Why it is paused or blocked, or, where it is active, why its work fails again and again.
     public var reason: String?
     public var blocked: Blocked?
     public var version: Int
@@ -114,6 +115,7 @@ public struct AwaitPosition: Codable, Equatable, Sendable {
 public struct Awaited: Codable, Equatable, Sendable {
     public var state: ChunkState
     /// Why it is set aside.
+    /// Why it is paused or blocked, or, where it is active, why its work fails again and again.
     public var reason: String?
     /// The version that absorbs it.
     public var version: Int?

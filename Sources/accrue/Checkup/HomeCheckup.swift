@@ -1,4 +1,5 @@
 import AccrueCore
+import AccrueStore
 import Foundation
 import Glibc
 
@@ -38,22 +39,14 @@ struct HomeCheckup {
         return free < Self.roomSound ? Finding("disk", .warning, text, hint: "make room soon") : Finding("disk", text)
     }
 
-    /// A state's file is named after the hash of its content.
     private var states: [Finding] {
-        let folder = URL(fileURLWithPath: "\(home)/states")
-        guard let files = try? FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: [.contentModificationDateKey]) else { return [] }
-        func age(_ file: URL) -> Date { (try? file.resourceValues(forKeys: [.contentModificationDateKey]).contentModificationDate) ?? .distantPast }
-        let newest = files.filter { $0.pathExtension == "safetensors" }.map { (file: $0, age: age($0)) }.sorted { $0.age > $1.age }.prefix(Self.statesMax)
-        let damaged = newest.filter { state in
-            guard let bytes = try? Data(contentsOf: state.file, options: .alwaysMapped) else { return true }
-            return ContentHash(of: bytes).hex != state.file.deletingPathExtension().lastPathComponent
-        }
-        guard damaged.isEmpty else {
-            return damaged.map {
-                Finding("states", .problem, "\($0.file.path) cannot be read, or is not what was written", hint: "restore the home directory from a backup, and look at the disk")
+        guard let states = StateFiles.check(newest: Self.statesMax, in: "\(home)/states") else { return [] }
+        guard states.damaged.isEmpty else {
+            return states.damaged.map {
+                Finding("states", .problem, "\($0) cannot be read, or is not what was written", hint: "restore the home directory from a backup, and look at the disk")
             }
         }
-        return [Finding("states", newest.isEmpty ? "none yet" : "the newest \(newest.count) are as they were written")]
+        return [Finding("states", states.read == 0 ? "none yet" : "the newest \(states.read) are as they were written")]
     }
 
     /// One a directory that a process may hold.

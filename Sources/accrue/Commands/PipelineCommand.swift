@@ -33,8 +33,10 @@ struct PipelineCommand: ParsableCommand {
     /// `accrue pipeline validate FILE`
     struct Validate: ParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Check a pipeline file without running it (its settings are checked by the method when it is applied or run).",
+            abstract: "Check a pipeline file and its profiles without running them: what 'pipeline apply' and 'run' would refuse, but for the data.",
             discussion: """
+                Where there is no accrue-engine beside this program, the method's settings are not checked, and a note says so.
+
                 EXAMPLE
                   accrue pipeline validate pipelines/linear-golden.yaml
                 """)
@@ -46,9 +48,14 @@ struct PipelineCommand: ParsableCommand {
         func run() throws {
             let file = try other.applied(to: try PipelineFile.read(file))
             let pipeline = try PipelineDeclaration(parsing: file)
-            for file in try [file] + RunProfile.names(of: file).map({ try RunProfile.applying($0, to: file) }) {
+            try RunProfile.each(of: file) { (file) throws(AccrueError) in
                 _ = try PipelineDeclaration(parsing: file)
                 if file["source"] != nil { _ = try RunDeclaration(parsing: file) }
+            }
+            if EngineProgram.isThere {
+                _ = try EngineProgram.output(["validate", "--json"], input: file)
+            } else {
+                Output.note("accrue: the settings of \(pipeline.method) were not checked: there is no accrue-engine beside this program")
             }
             if json { return try Output.json(pipeline) }
             Output.line("pipeline '\(pipeline.name)': \(pipeline.method), \(pipeline.schema.tensors.count) tensors, \(pipeline.round.chunks) chunks a round, \(pipeline.shards) shards, \(pipeline.sweeps) sweeps")

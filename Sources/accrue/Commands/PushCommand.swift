@@ -49,8 +49,11 @@ struct PushCommand: AsyncParsableCommand {
         var positions: [Int] = []
         var failure: (any Error)?
         defer { progress.clear() }
-        try await cluster.push(count: ranges.count, to: name, window: window) { [key] index throws(AccrueError) in
-            OutgoingChunk(bytes: read.chunk(ranges[index]), key: key.map { ranges.count == 1 ? $0 : "\($0)/\(index)" })
+        try await cluster.push(count: ranges.count, to: name, window: window) { [key, first = rows.firstRow] index throws(AccrueError) in
+            let range = ranges[index], isOne = ranges.count == 1
+            return OutgoingChunk(
+                bytes: read.chunk(range), key: key.map { isOne ? $0 : "\($0)/\(index)" },
+                title: isOne ? nil : "which begins with row \(first + range.lowerBound) of those given (from 0)")
         } acknowledged: { index, acknowledgement in
             positions.append(acknowledgement.position)
             progress.clear()

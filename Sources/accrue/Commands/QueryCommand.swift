@@ -15,6 +15,7 @@ struct QueryCommand: AsyncParsableCommand {
               accrue query digits predict --tensor inputs=images.gz --rows 5 --draws 16
               accrue query digits predict --tensor inputs=images.gz \\
                 --tensor targets=labels.gz --summary --json
+              accrue query energy predict readings.csv
               accrue query digits describe --at 3
               accrue query digits predict --tensor inputs=images.gz --at-least 4
               accrue query digits sparsity --header '{"threshold": 2}'
@@ -23,6 +24,7 @@ struct QueryCommand: AsyncParsableCommand {
 
     @Argument(help: "The pipeline.") var name: String
     @Argument(help: "What to ask.") var verb: String
+    @Argument(help: "A CSV file with the rows to ask about; its columns are mapped by the pipeline's schema, those of targets may be missing.") var file: String?
     @OptionGroup var rows: RowOptions
     @Option(help: "Draws from the posterior; else as many as the method finds right.") var draws: Int?
     @Option(help: "A version; else the newest.") var at: Int?
@@ -36,9 +38,15 @@ struct QueryCommand: AsyncParsableCommand {
 
     func run() async throws {
         let operation = "asking pipeline '\(name)' to '\(verb)'"
-        let read = rows.tensors.isEmpty ? nil : try rows.read(while: operation)
+        let cluster: ClusterConnection, read: TensorRows?
+        if let file {
+            cluster = try await connection.open()
+            read = try rows.read(csv: file, schema: try await cluster.pipeline(name).declaration.schema, needsTargets: false, while: operation)
+        } else {
+            read = rows.tensors.isEmpty ? nil : try rows.read(while: operation)
+            cluster = try await connection.open()
+        }
         let question = PosteriorQuestion(pipeline: name, content: QueryBytes(verb: verb, header: try fullHeader(), tensors: read?.tensors ?? [:]), at: at, atLeast: atLeast, seed: seed)
-        let cluster = try await connection.open()
         let progress = ProgressLine()
         defer { progress.clear() }
         var answer: PosteriorAnswer

@@ -21,9 +21,10 @@ struct RowOptions: ParsableArguments {
         return try TensorRows(read, while: operation).stretch(from: firstRow, rows: rows, while: operation)
     }
 
+    /// - Parameter needsTargets: whether the columns of targets must be there.
     /// - Throws: what reading the file throws; `invalidInput` when it does not fit the schema, or tensors are given too.
-    func read(csv path: String, schema: Schema, while operation: String) throws(AccrueError) -> TensorRows {
+    func read(csv path: String, schema: Schema, needsTargets: Bool = true, while operation: String) throws(AccrueError) -> TensorRows {
         guard tensors.isEmpty else { throw AccrueError(.invalidInput, while: operation, "both a CSV file and --tensor are given", hint: "give one of them") }
-        return try TensorRows(try CSVFile(path: path).tensors(schema), while: operation).stretch(from: firstRow, rows: rows, while: operation)
+        return try TensorRows(try CSVFile(path: path).tensors(schema, needsTargets: needsTargets), while: operation).stretch(from: firstRow, rows: rows, while: operation)
     }
 }

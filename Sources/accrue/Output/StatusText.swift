@@ -41,7 +41,7 @@ enum StatusText {
     /// Why a pipeline does not go on, if it does not.
     static func trouble(of pipeline: PipelineStatus) -> String? {
         switch pipeline.state {
-        case .active: return nil
+        case .active: return pipeline.reason.map { "active, but \($0)" }
         case .paused: return "paused: \(pipeline.reason ?? "no reason given"); 'accrue pipeline resume \(pipeline.name)' lets it go on"
         case .blocked:
             guard let blocked = pipeline.blocked else { return "blocked: \(pipeline.reason ?? "no reason given")" }

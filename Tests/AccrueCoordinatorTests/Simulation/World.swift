@@ -226,7 +226,7 @@ final class World {
 
     private func unsettled() {
         let states = coordinator.pipelines.map { pipeline in
-            "\(pipeline.name): \(pipeline.status(leasedWorkers: 0)), round \(pipeline.round.map { "\($0.version)/\($0.attempt) \($0.openPieces)" } ?? "none")"
+            "\(pipeline.name): \(pipeline.status()), round \(pipeline.round.map { "\($0.version)/\($0.attempt) \($0.openPieces)" } ?? "none")"
         }
         violated("it does not settle; producers done: \(producers.map(\.isDone)); \(states.joined(separator: "; "))")
     }

@@ -41,7 +41,7 @@ struct LeaseBookTests {
         let timing = CoordinatorTiming()
         var waits: [Int] = []
         for _ in 0..<7 {
-            book.postpone(Self.lease(), at: Self.at(0), timing)
+            book.postpone(Self.lease(), for: "no room", at: Self.at(0), timing)
             waits.append((0...10_000).first { book.mayGive(Self.lease(), at: Self.at($0)) } ?? -1)
         }
         #expect(waits == [200, 400, 800, 1_600, 3_200, 5_000, 5_000])

@@ -178,14 +178,17 @@ struct LeaseStories {
     @Test("what the surroundings do never counts against the data, and is tried again later and later")
     func environment() throws {
         var (scene, _) = try Self.scene(workers: ["a"])
-        for _ in 0..<12 {
+        for failures in 1...12 {
             try scene.fail("a", .environment)
             scene.forgetSent()
             try scene.pass(ms: 6_000, beating: ["a"])
             #expect(scene.lease("a")?.identity.phase == .fit)
+            #expect(try scene.status().reason == (failures < 3 ? nil : "its work fails again and again: it went wrong"))
         }
         #expect(try scene.status().setAside.chunks == 0)
         #expect(try scene.status().state == .active)
+        try scene.finish("a")
+        #expect(try scene.status().reason == nil)
     }
 
     @Test("a fit whose steps stand still is taken away although its worker lives")

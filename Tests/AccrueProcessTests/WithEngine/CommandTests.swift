@@ -49,6 +49,17 @@ struct CommandTests {
         let parts = try await daemon.json("push", "columns", rows.csv, "--key", "m", "--rows-per-chunk", "3")
         #expect(parts.count == 2)
         #expect(try await daemon.json("chunks", "list", "columns").map { $0["chunk"]?["key"] } == ["k", "m/0", "m/1"])
+
+        // A question needs no targets, and says how good the answers are where they are there.
+        let inputs = rows.path("inputs.csv")
+        try Data("x,bias\n0,1\n3,1\n".utf8).write(to: URL(fileURLWithPath: inputs))
+        let asked = try #require(try await daemon.json("query", "columns", "predict", inputs).first)
+        #expect(asked["rows"] == 2 && asked["answers"]?.array?.count == 2 && asked["logPredictiveDensity"] == nil)
+        #expect(try await daemon.json("query", "columns", "predict", rows.csv, "--summary").first?["logPredictiveDensity"]?.double != nil)
+        // The third row is not finite: it is named by its number in the file, not in its chunk.
+        try rows.write("nan", TensorBytes([1, 0, 1, 1, 1, Double.nan, 1, 3], shape: [4, 2]))
+        let wrong = try await daemon.accrue("push", "columns", "--tensor", "inputs=\(rows.path("nan.safetensors"))", "--tensor", rows.targets, "--rows-per-chunk", "1")
+        #expect(wrong.status == AccrueError.Code.invalidInput.exitCode && wrong.errors.contains("begins with row 2 of those given"), "\(wrong)")
     }
 
     @Test("each mistake has its exit code, and changes nothing")
@@ -74,6 +85,7 @@ struct CommandTests {
             (.notFound, try await daemon.accrue("query", "nobody", "describe").status), (.notFound, try await daemon.accrue("query", "linear-golden", "describe", "--at", "9").status),
             (.notFound, try await daemon.accrue("query", "linear-golden", "predikt").status), (.notFound, try await daemon.accrue("flush", "nobody").status),
             (.invalidInput, try await daemon.accrue("query", "linear-golden", "predict", "--tensor", rows.targets).status),
+            (.notFound, try await daemon.accrue("chunks", "retry", "linear-golden", "1").status), (.notFound, try await daemon.accrue("chunks", "set-aside", "linear-golden", "0", "--reason", "none").status),
         ]
         for (index, (expected, status)) in codes.enumerated() { #expect(status == expected.exitCode, "mistake \(index)") }
         #expect(try await daemon.json("chunks", "list", "linear-golden").isEmpty)
@@ -93,6 +105,7 @@ struct CommandTests {
         let waited = try await push("--wait")
         #expect(waited.status == 1 && waited.errors.contains("labels shifted"))
         #expect(try await daemon.json("chunks", "list", "linear-golden", "--state", "setAside").map { $0["position"] } == [1])
+        #expect(try await daemon.accrue("chunks", "retry", "linear-golden", "2").status == AccrueError.Code.conflict.exitCode)
         #expect(try await daemon.json("chunks", "retry", "linear-golden", "1").first?["positions"]?.array?.count == 1)
         let events = try daemon.follow("events", "--follow", "--json")
         try await daemon.accrue("flush", "linear-golden")

@@ -25,11 +25,13 @@ struct PythonClientTests {
         return python
     }
 
-    @Test("everything that the protocol page promises a client is so, on local sockets and over TCP", arguments: [[], ["--listen", "tcp://127.0.0.1:*"]])
+    @Test("everything that the protocol page promises a client is so, on local sockets and over TCP, with keys too",
+        arguments: [[], ["--listen", "tcp://127.0.0.1:*"], ["--listen", "tcp://127.0.0.1:*", "--curve"]])
     func check(listening: [String]) async throws {
         let python = try await Self.python()
         let daemon = try await Daemon(workers: 2, listening)
-        let result = try await Program.run(python, ["\(Self.root)/ops/clients/python/accrue_protocol_check.py", daemon.ready.control])
+        let keys = listening.contains("--curve") ? ["--key-file", "\(daemon.home)/keys/owner.key"] : []
+        let result = try await Program.run(python, ["\(Self.root)/ops/clients/python/accrue_protocol_check.py", daemon.ready.control] + keys)
         #expect(result.status == 0, "\(result.errors)\n\(daemon.log)")
         #expect(try await daemon.stop() == 0)
     }

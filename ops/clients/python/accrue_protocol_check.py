@@ -3,11 +3,12 @@
 
 Written from that page alone: pyzmq, safetensors and numpy, no line of Accrue. It is a test, and an example to copy from.
 
-    accrue_protocol_check.py ENDPOINT [PIPELINE.json]
+    accrue_protocol_check.py ENDPOINT [PIPELINE.json] [--key-file FILE]
 
 ENDPOINT is the control endpoint; PIPELINE.json declares a regression pipeline with F64 tensors 'inputs' and 'targets' (one number a row).
-Without it, a linear one of its own is used. Exit code 0: all is as the page says.
+Without it, a linear one of its own is used. A daemon with keys needs --key-file, the file of an owner's key. Exit code 0: all is as the page says.
 """
+import argparse
 import hashlib
 import json
 import random
@@ -47,14 +48,25 @@ class Refused(Exception):
         self.retry_after_ms = error.get("retryAfterMs")
 
 
+def connected(kind, endpoint, keys, **options):
+    """A socket at an endpoint; where that is a CURVE socket (section 11), with the key of who listens there and the pair of `keys`, a key file's content."""
+    socket = zmq.Context.instance().socket(kind)
+    address, _, server = endpoint.partition("?key=")
+    if server or (keys and address.startswith("tcp://")):
+        if not keys:
+            sys.exit(f"{address} is a CURVE socket: give the file of a key with --key-file")
+        options |= {"curve_publickey": keys["publicKey"].encode(), "curve_secretkey": keys["secretKey"].encode(), "curve_serverkey": (server or keys["serverKey"]).encode()}
+    for name, value in {"linger": 0, **options}.items():
+        setattr(socket, name, value)
+    socket.connect(address)
+    return socket
+
+
 class Socket:
     """One DEALER to one peer: requests with ids, sent again without an answer and when told to."""
 
-    def __init__(self, endpoint):
-        self.socket = zmq.Context.instance().socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.ROUTING_ID, b"c-" + uuid.uuid4().hex.encode())
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.connect(endpoint)
+    def __init__(self, endpoint, keys=None):
+        self.socket = connected(zmq.DEALER, endpoint, keys, routing_id=b"c-" + uuid.uuid4().hex.encode())
 
     def ask(self, verb, header=None, payload=(), timeout=600.0):
         """The answer's header and its payload, joined."""
@@ -204,14 +216,14 @@ def check_refusals(control, ingest, query, pipeline, width):
     refused("corrupt", query.ask, "query", predict, [inputs[:-1]])
 
 
-def check_garbage(endpoints, count):
+def check_garbage(endpoints, keys, count):
     """Random messages on every socket; each must go on answering."""
     source = random.Random(5)
     starts = [b"accrue/1", b"accrue/1", b"accrue/1", b"accrue/2", b""]
     verbs = [b"push", b"query", b"fetch", b"lease", b"announce", b"blob.put", b"blob.get", b"hello", b"done", b"drop", b"\xff"]
     heads = [b"{}", b'{"id":"x"}', b"[" * 3_000, b'{"id":1e400}', b'{"id":"x","pipeline":"protocol-check","offset":-1,"worker":"worker-0"}', b"\xff\xfe"]
     for endpoint in endpoints:
-        attacker = Socket(endpoint)
+        attacker = Socket(endpoint, keys)
         for _ in range(count):
             frames = [source.choice(starts), source.choice(verbs), source.choice(heads)][: source.randrange(1, 4)]
             attacker.send_raw(frames + [source.randbytes(source.randrange(200)) for _ in range(source.randrange(20))])
@@ -257,26 +269,24 @@ def check_versions(control, bulk, name):
     return newest["version"]
 
 
-def main(endpoint, file=None):
+def main(endpoint, file=None, key_file=None):
+    keys = json.load(open(key_file)) if key_file else None
     pipeline = json.load(open(file)) if file else PIPELINE
     schema, name = pipeline["schema"], pipeline["name"]
     width = schema[0]["shape"][0]
-    control = Socket(endpoint)
+    control = Socket(endpoint, keys)
     welcome, _ = control.ask("hello", {"role": "client"})
     assert welcome["protocol"] == "accrue/1", welcome
     endpoints = welcome["endpoints"]
-    ingest, query, bulk = Socket(endpoints["ingest"][0]), Socket(endpoints["query"][0]), Socket(endpoints["bulk"])
-    hints = zmq.Context.instance().socket(zmq.SUB)
-    hints.setsockopt(zmq.LINGER, 0)
-    hints.setsockopt(zmq.SUBSCRIBE, name.encode())
-    hints.connect(endpoints["events"])
+    ingest, query, bulk = (Socket(place, keys) for place in (endpoints["ingest"][0], endpoints["query"][0], endpoints["bulk"]))
+    hints = connected(zmq.SUB, endpoints["events"], keys, subscribe=name.encode())
 
     applied, _ = control.ask("pipeline.apply", {"declaration": pipeline})
     assert control.ask("pipeline.apply", {"declaration": pipeline})[0] | {"id": 0} == applied | {"id": 0}
     last = check_pushing(ingest, pipeline, schema, width, welcome["limits"]["pieceBytes"])
     before, _ = control.ask("chunks.list", {"pipeline": name})
     check_refusals(control, ingest, query, pipeline, width)
-    check_garbage([endpoint, endpoints["bulk"], *endpoints["ingest"], *endpoints["query"]], 2_500)
+    check_garbage([endpoint, endpoints["bulk"], *endpoints["ingest"], *endpoints["query"]], keys, 2_500)
     after, _ = control.ask("chunks.list", {"pipeline": name})
     assert [c["chunk"] for c in before["chunks"]] == [c["chunk"] for c in after["chunks"]], "something refused is in the log"
 
@@ -299,6 +309,9 @@ def main(endpoint, file=None):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit(__doc__)
-    main(*sys.argv[1:])
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("endpoint")
+    arguments.add_argument("pipeline", nargs="?")
+    arguments.add_argument("--key-file")
+    given = arguments.parse_args()
+    main(given.endpoint, given.pipeline, given.key_file)
