@@ -14,6 +14,8 @@ public enum Limits {
     public static let jsonDepthMax = 128
     /// One pushed chunk, as safetensors bytes.
     public static let chunkBytesMax = 256 << 20
+    /// Chunks in one push; together they fit a frame.
+    public static let pushChunksMax = 128
     /// Rows of one chunk.
     public static let chunkRowsMax = 10_000_000
     /// One state, work, delta or moments blob.

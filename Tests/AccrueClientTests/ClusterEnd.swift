@@ -69,6 +69,21 @@ final class ClusterEnd: Sendable {
         try bind(name) { [weak self] message throws(AccrueError) in
             guard let self else { return nil }
             let push: Push = try message.read()
+            if let parts = push.chunks {
+                var rest = message.payload.first ?? Data()
+                let results = parts.map { part -> Result<Acknowledgement, AccrueError> in
+                    let bytes = Data(rest.prefix(part.bytes))
+                    rest = Data(rest.dropFirst(part.bytes))
+                    do throws(AccrueError) {
+                        try first(Push(pipeline: push.pipeline, key: part.key))
+                        return .success(state.withLock { state in
+                            state.pushed.append((name, bytes, part.key))
+                            return Acknowledgement(chunk: ContentHash(of: bytes), position: state.pushed.count, duplicate: false)
+                        })
+                    } catch { return .failure(error) }
+                }
+                return try .reply(message.id, encoding: Acknowledgements(results))
+            }
             try first(push)
             return try state.withLock { state throws(AccrueError) in
                 var bytes = message.payload.first ?? Data()

@@ -35,6 +35,55 @@ struct PushTests {
         #expect(Set(end.state.withLock { $0.pushed.map(\.bytes) }) == Set(chunks.map(\.bytes)))
     }
 
+    @Test("small chunks go together, a fourth of the window at a time; large ones go one by one")
+    func together() async throws {
+        let end = try ClusterEnd(), connection = try await end.connection()
+        let sizes = Mutex<[Int]>([])
+        try end.addWorker("a")
+        try end.bind("counting") { (message) throws(AccrueError) in
+            let push: Push = try message.read()
+            let parts = push.chunks ?? [Push.Part(bytes: message.payload.first?.count ?? 0)]
+            sizes.withLock { $0.append(parts.count) }
+            let one = Acknowledgement(chunk: ContentHash(of: Data()), position: 1, duplicate: false)
+            return push.chunks == nil ? try .reply(message.id, encoding: one) : try .reply(message.id, encoding: Acknowledgements(parts.map { _ in .success(one) }))
+        }
+        end.state.withLock { $0.ingest = [end.address("counting")] }
+        try await connection.refresh()
+        for (bytes, window) in [(100, 64), (100, 3), (100_000, 64), (300_000, 64)] {
+            let chunk = OutgoingChunk(bytes: Data(count: bytes))
+            try await connection.push(count: 40, to: "p", window: window) { _ in chunk } acknowledged: { _, _ in }
+            let groups = sizes.withLock { sizes in
+                defer { sizes = [] }
+                return sizes
+            }
+            let size = bytes == 100 && window == 64 ? 16 : bytes == 100_000 ? 2 : 1
+            #expect(groups.reduce(0, +) == 40 && groups.max() == size, "\(bytes) bytes, window \(window): \(groups)")
+        }
+    }
+
+    @Test("of chunks that go together one is refused: those before it are told, and it is named; one that is refused for now is sent again")
+    func someRefused() async throws {
+        let end = try ClusterEnd()
+        let busy = Mutex(2)
+        try end.addWorker("a") { (push) throws(AccrueError) in
+            if push.key == "k/9" { throw AccrueError(.invalidInput, while: "testing", "not a chunk") }
+            let isBusy = push.key == "k/3" && busy.withLock { count in
+                count -= 1
+                return count >= 0
+            }
+            if isBusy { throw AccrueError(.unavailable, while: "testing", "busy", retryAfterMs: 10) }
+        }
+        let chunks = Self.chunks(64).map { OutgoingChunk(bytes: $0.bytes, key: $0.key, title: $0.key.map { "the chunk \($0)" }) }
+        let connection = try await end.connection()
+        var told: [Int] = []
+        let error = await #expect(throws: AccrueError.self) {
+            try await connection.push(count: 64, to: "p", window: 16) { (index) throws(AccrueError) in chunks[index] } acknowledged: { index, _ in told.append(index) }
+        }
+        #expect(error?.code == .invalidInput && error?.operation == "testing, the chunk k/9")
+        #expect(told.starts(with: 0..<9) && !told.contains(9) && busy.withLock { $0 } < 0, "\(told)")
+        #expect(end.state.withLock { $0.pushed.filter { $0.key == "k/3" }.count } == 1)
+    }
+
     @Test("a chunk larger than a piece arrives whole")
     func pieces() async throws {
         let end = try ClusterEnd()

@@ -51,6 +51,7 @@ struct MessageTests {
         let hash = ContentHash(of: Data([1])), chunk = LogEntry.Chunk(identity: hash, key: "k", rows: 3, bytes: 9)
         let replica = Replica(worker: "w", boot: "b"), refusal = AccrueError(.conflict, while: "testing", "no")
         for push in [Push(pipeline: "p"), Push(pipeline: "p", incarnation: "i", key: "", offset: 0, totalBytes: 7, hash: hash)] { #expect(try DirectCoding.agrees(push)) }
+        #expect(try DirectCoding.agrees(Push(pipeline: "p", chunks: [Push.Part(bytes: 0), Push.Part(bytes: 7, key: "k")])))
         #expect(try DirectCoding.agrees(replica))
         for replicas in [nil, [], [replica, replica]] {
             let item = Announce.Item(chunk, replicas: replicas)
@@ -61,6 +62,11 @@ struct MessageTests {
         #expect(try DirectCoding.agrees(taken[0]))
         #expect(try DirectCoding.agrees(AnnounceReply(results: taken)))
         #expect(try DirectCoding.agrees(Acknowledgement(chunk: hash, position: 1, duplicate: true)))
+        let acknowledged = Acknowledgement(chunk: hash, position: 1, duplicate: true)
+        #expect(try DirectCoding.agrees(Acknowledgements([.success(acknowledged), .success(acknowledged)])))
+        let some = Acknowledgements([.success(acknowledged), .failure(refusal)])
+        #expect(some.json == nil)
+        #expect(try Message(frames: Message.reply("a", encoding: some).frames()).read(Acknowledgements.self) == some)
         // An error among the results is written by Codable, with all that it says.
         let mixed = AnnounceReply(results: taken + [.refused(refusal)])
         #expect(mixed.json == nil)

@@ -37,7 +37,7 @@ struct ProtocolPageTests {
             ("frames of a message, without routing id and topic", Limits.messagePartsMax), ("bytes of a frame", Limits.frameBytesMax),
             ("bytes of a header", Limits.headerBytesMax), ("bytes of a piece of a transfer", Limits.pieceBytesMax),
             ("pieces of one transfer sent and not answered", Limits.piecesInFlightMax), ("bytes of a chunk's safetensors", Limits.chunkBytesMax),
-            ("rows of a chunk", Limits.chunkRowsMax), ("bytes of a blob (state, delta, …)", Limits.blobBytesMax),
+            ("chunks in one push; their bytes together", Limits.pushChunksMax), ("rows of a chunk", Limits.chunkRowsMax), ("bytes of a blob (state, delta, …)", Limits.blobBytesMax),
             ("bytes of a safetensors header", Limits.safetensorsHeaderBytesMax), ("tensors in one safetensors", Limits.safetensorsTensorsMax),
             ("dimensions of a tensor", Limits.tensorDimensionsMax), ("bytes of a producer's key", Limits.keyBytesMax),
             ("characters of a pipeline's name", Limits.pipelineNameCharactersMax),
@@ -63,6 +63,7 @@ struct ProtocolPageTests {
         let values: [any Encodable] = [
             Hello(role: .worker, name: "w", boot: "b", endpoint: "e"), Welcome(boot: "b", endpoints: Endpoints(bulk: "", events: "")),
             Push(pipeline: "p", incarnation: "i", key: "k", offset: 0, totalBytes: 1, hash: hash), Acknowledgement(chunk: hash, position: 1, duplicate: false),
+            Push(pipeline: "p", chunks: [.init(bytes: 1, key: "k")]), Acknowledgements([.failure(AccrueError(.corrupt, while: "", ""))]),
             PieceReply(complete: false, received: 1), Applied(name: "p", incarnation: "i", version: 0), PipelineListing(pipelines: [], hash: hash),
             PipelineRecord(declaration: declaration, incarnation: "i", phases: .init(scores: true, statistics: true), status: status), Flushed(position: 1),
             AwaitPosition(pipeline: "p", position: 1, timeoutMs: 1), Awaited(state: .absorbed, reason: "", version: 1),

@@ -258,6 +258,15 @@ enum Producer {
         return try await ingest.patiently(message, patient: patient).read()
     }
 
+    /// Several chunks in one push.
+    /// - Parameter bytes: how many each is said to have; else as many as it has.
+    static func push(_ parts: [(bytes: Data, key: String?)], claiming bytes: [Int]? = nil, to ingest: Requester) async throws -> [Acknowledgements.Result] {
+        let sizes = bytes ?? parts.map(\.bytes.count)
+        let header = Push(pipeline: "chain", chunks: zip(parts, sizes).map { Push.Part(bytes: $1, key: $0.key) })
+        let message = try Message(.push, encoding: header, payload: [parts.reduce(Data()) { $0 + $1.bytes }])
+        return try await ingest.patiently(message).read(Acknowledgements.self).results
+    }
+
     static func pushInPieces(_ bytes: Data, pipeline: String = "chain", to ingest: Requester) async throws -> Acknowledgement {
         try await ingest.sendChunk(bytes, header: Push(pipeline: pipeline, hash: ContentHash(of: bytes)), timeoutMs: Waiting.answerMs).read()
     }

@@ -29,6 +29,44 @@ struct IngestTests {
         #expect(try spool.bytes(of: key) == bytes)
     }
 
+    @Test("chunks of one push are taken in their order, each with its own answer; what cannot be is refused alone")
+    func together() async throws {
+        let coordinator = try CoordinatorEnd()
+        coordinator.apply(HashChain.pipeline())
+        coordinator.state.withLock { $0.refusesAnnouncement = { $0.chunk.key == "conflict" ? AccrueError(.conflict, while: "announcing", "the key has other content") : nil } }
+        let chunks = try (0..<20).map { try Producer.chunk([Double($0)]) }
+        try await coordinator.withWorker("a") { ingest in
+            for await _ in coordinator.readiness { break }
+            let results = try await Producer.push(chunks.enumerated().map { ($1, "k/\($0)") }, to: ingest)
+            #expect(try results.map { try $0.get().position } == Array(1...20))
+            #expect(try results.map { try $0.get().chunk } == (0..<20).map { try HashChain.rows([Double($0)]).identity })
+            // Once in the log together: not one announcement each.
+            #expect(coordinator.state.withLock { $0.log.map(\.chunk.key) } == (0..<20).map { "k/\($0)" })
+            let mixed = try await Producer.push(
+                [(chunks[0], "k/0"), (Data("abc".utf8), nil), (try Producer.chunk([100]), "conflict"), (try Producer.chunk([101]), ""), (try Producer.chunk([102]), nil), (Data(), nil)],
+                to: ingest)
+            #expect(mixed.map { $0.error?.code } == [nil, .corrupt, .conflict, .limitExceeded, nil, .corrupt])
+            #expect(mixed[0].position == 1 && mixed[0].duplicate == true && mixed[4].position == 21 && mixed[4].duplicate == false)
+            // Twice in one push is the same chunk.
+            let twice = try await Producer.push([(try Producer.chunk([103]), nil), (try Producer.chunk([103]), nil)], to: ingest)
+            #expect(twice.map(\.position) == [22, 22] && twice.count { $0.duplicate == true } == 1)
+            for sizes in [[1], [chunks[0].count + 1], [-1], [Int.max]] {
+                await #expect { try await Producer.push([(chunks[0], nil)], claiming: sizes, to: ingest) } throws: { ($0 as? AccrueError)?.code == .invalidInput }
+            }
+            await #expect { try await Producer.push([], to: ingest) } throws: { ($0 as? AccrueError)?.code == .invalidInput }
+            let many = Array(repeating: (bytes: chunks[0], key: String?.none), count: Limits.pushChunksMax + 1)
+            await #expect { try await Producer.push(many, to: ingest) } throws: { ($0 as? AccrueError)?.code == .invalidInput }
+            var beside = Push(pipeline: "chain", chunks: [Push.Part(bytes: chunks[0].count)])
+            beside.key = "k"
+            let message = try Message(.push, encoding: beside, payload: [chunks[0]])
+            await #expect { try await ingest.patiently(message) } throws: { ($0 as? AccrueError)?.code == .invalidInput }
+            let unknown = try Message(.push, encoding: Push(pipeline: "nobody", chunks: [Push.Part(bytes: chunks[0].count)]), payload: [chunks[0]])
+            await #expect { try await ingest.patiently(unknown) } throws: { ($0 as? AccrueError)?.code == .notFound }
+        }
+        let spool = try Spool(folder: "\(coordinator.folder)/a/spool", report: { _ in }, fatal: { _ in })
+        #expect(spool.items().count == 22)
+    }
+
     @Test("a large chunk comes in pieces and can be fetched in ranges")
     func pieces() async throws {
         let coordinator = try CoordinatorEnd()

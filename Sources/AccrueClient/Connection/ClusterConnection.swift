@@ -62,6 +62,9 @@ public final class ClusterConnection: Sendable {
     /// Where the cluster's sockets are, as last heard.
     public var endpoints: Endpoints { shared.withLock { $0.welcome.endpoints } }
 
+    /// Chunks that may go in one push.
+    var togetherMax: Int { shared.withLock { $0.welcome.limits.pushChunks ?? 1 } }
+
     /// Asks the coordinator again where the sockets of live workers and queriers are.
     @discardableResult
     public func refresh() async throws(AccrueError) -> Endpoints {

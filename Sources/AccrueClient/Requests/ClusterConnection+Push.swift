@@ -1,6 +1,7 @@
 public import AccrueCore
 public import AccrueWire
 public import Foundation
+import Synchronization
 
 /// A chunk on its way to a pipeline.
 public struct OutgoingChunk: Sendable {
@@ -14,6 +15,13 @@ public struct OutgoingChunk: Sendable {
         self.bytes = bytes
         self.key = key
         self.title = title
+    }
+
+    func named(_ error: AccrueError) -> AccrueError {
+        guard let title else { return error }
+        var error = error
+        error.operation += ", \(title)"
+        return error
     }
 }
 
@@ -44,27 +52,76 @@ extension ClusterConnection {
                 return try await worker.sendChunk(bytes, header: header, timeoutMs: Self.pushMs).read()
             }
         } catch {
-            var error = error
-            if let title = chunk.title { error.operation += ", \(title)" }
-            throw error
+            throw chunk.named(error)
         }
     }
 
+    /// Small chunks are pushed together, up to so many bytes.
+    private static let togetherBytesMax = 256 << 10
+
     /// Pushes chunks.
     ///
+    /// With a window, small ones go several at a time, a fourth of the window at most: that costs all processes less than one at a time.
     /// - Parameters:
     ///   - window: chunks that may be unacknowledged. Only with 1 do they enter the log in this order.
-    ///   - chunk: makes the chunk of an index, when it is its turn.
+    ///   - chunk: makes the chunk of an index, when it is its turn; once.
     ///   - acknowledged: told every acknowledgement, in the order of the chunks.
     /// - Throws: the first failure. Chunks after it may have been acknowledged when the window is larger than 1.
     public func push(
         count: Int, to pipeline: String, window: Int = 1, chunk: @escaping @Sendable (Int) throws(AccrueError) -> OutgoingChunk,
         acknowledged: (Int, Acknowledgement) -> Void
     ) async throws(AccrueError) {
+        guard count > 0 else { return }
         // Producers that start together do not all begin with the same worker.
         let start = Int.random(in: 0..<1_024)
-        try await windowed(count: count, window: window) { index throws(AccrueError) in
-            try await self.push(try chunk(index), to: pipeline, turn: start + index)
-        } each: { acknowledged($0, $1) }
+        // By the first one: chunks of one producer are alike, as a rule.
+        let first = try chunk(0)
+        let size = max(1, min(togetherMax, window / 4, Self.togetherBytesMax / max(1, first.bytes.count)))
+        let failure = Mutex<AccrueError?>(nil)
+        try await windowed(count: (count + size - 1) / size, window: window / size) { group throws(AccrueError) in
+            // What another group could not do ends this one before it begins.
+            if let error = failure.withLock({ $0 }) { throw error }
+            var chunks: [OutgoingChunk] = []
+            for index in group * size..<min(count, (group + 1) * size) { chunks.append(index == 0 ? first : try chunk(index)) }
+            let (done, error) = await self.push(chunks, to: pipeline, turn: start + group)
+            if let error { failure.withLock { $0 = $0 ?? error } }
+            return done
+        } each: { group, done in
+            for (index, acknowledgement) in done.enumerated() { acknowledged(group * size + index, acknowledgement) }
+        }
+        if let error = failure.withLock({ $0 }) { throw error }
+    }
+
+    /// Pushes chunks in one message if they are small; their order in the log is theirs here if they are new and one worker takes them all.
+    /// - Returns: the acknowledgements of the chunks before the first that failed, and why that one did.
+    private func push(_ chunks: [OutgoingChunk], to pipeline: String, turn: Int) async -> (done: [Acknowledgement], failure: AccrueError?) {
+        var done: [Acknowledgement] = []
+        do throws(AccrueError) {
+            guard chunks.count > 1, chunks.reduce(0, { $0 + $1.bytes.count }) <= Self.togetherBytesMax else {
+                try await windowed(count: chunks.count, window: chunks.count) { index throws(AccrueError) in
+                    try await self.push(chunks[index], to: pipeline, turn: turn)
+                } each: { done.append($1) }
+                return (done, nil)
+            }
+            var payload = Data(capacity: chunks.reduce(0) { $0 + $1.bytes.count })
+            for chunk in chunks { payload.append(chunk.bytes) }
+            let header = Push(pipeline: pipeline, chunks: chunks.map { Push.Part(bytes: $0.bytes.count, key: $0.key) })
+            let message = try Message(.push, encoding: header, payload: [payload])
+            let answer: Acknowledgements = try await withLive(.ingest, turn: turn, while: "pushing chunks to pipeline '\(pipeline)'") { worker throws(AccrueError) in
+                try await worker.request(message, timeoutMs: Self.pushMs).read()
+            }
+            guard answer.results.count == chunks.count else {
+                throw AccrueError(.corrupt, while: "pushing chunks to pipeline '\(pipeline)'", "\(answer.results.count) results on \(chunks.count) chunks")
+            }
+            for (chunk, result) in zip(chunks, answer.results) {
+                do throws(AccrueError) { done.append(try result.get()) } catch where error.code == .unavailable {
+                    // The same chunk sent twice is the same chunk; this one waits as long as is needed.
+                    done.append(try await push(chunk, to: pipeline, turn: turn))
+                } catch {
+                    throw chunk.named(error)
+                }
+            }
+            return (done, nil)
+        } catch { return (done, error) }
     }
 }

@@ -5,6 +5,7 @@ public import AccrueCore
 extension Push: DirectlyCoded {
     public func write(to text: inout JSONText) -> Bool {
         text.beginObject()
+        if let chunks, !text.field("chunks", chunks) { return false }
         if let hash { text.field("hash", hash) }
         if let incarnation { text.field("incarnation", incarnation) }
         if let key { text.field("key", key) }
@@ -17,9 +18,47 @@ extension Push: DirectlyCoded {
     public init?(json: JSONValue) {
         guard case .object(let fields) = json, let pipeline = fields["pipeline"]?.string, let incarnation = fields.optional("incarnation", \.string),
             let key = fields.optional("key", \.string), let offset = fields.optional("offset", \.int), let totalBytes = fields.optional("totalBytes", \.int),
-            let hash = fields.optional("hash", ContentHash.init(json:))
+            let hash = fields.optional("hash", ContentHash.init(json:)), let chunks = fields.optional("chunks", { $0.list(Part.init(json:)) })
         else { return nil }
         self.init(pipeline: pipeline, incarnation: incarnation, key: key, offset: offset, totalBytes: totalBytes, hash: hash)
+        self.chunks = chunks
+    }
+}
+
+extension Push.Part: DirectlyCoded {
+    public func write(to text: inout JSONText) -> Bool {
+        text.beginObject()
+        text.field("bytes", bytes)
+        if let key { text.field("key", key) }
+        text.endObject()
+        return true
+    }
+    public init?(json: JSONValue) {
+        guard case .object(let fields) = json, let bytes = fields["bytes"]?.int, let key = fields.optional("key", \.string) else { return nil }
+        self.init(bytes: bytes, key: key)
+    }
+}
+
+extension Acknowledgements.Result: DirectlyCoded {
+    /// An error is explained at length; only an acknowledgement is written here.
+    public func write(to text: inout JSONText) -> Bool { (try? get())?.write(to: &text) ?? false }
+    public init?(json: JSONValue) {
+        guard let acknowledgement = Acknowledgement(json: json) else { return nil }
+        self.init(.success(acknowledgement))
+    }
+}
+
+extension Acknowledgements: DirectlyCoded {
+    public func write(to text: inout JSONText) -> Bool {
+        text.beginObject()
+        guard text.field("results", results) else { return false }
+        text.endObject()
+        return true
+    }
+    public init?(json: JSONValue) {
+        guard let results = json["results"]?.list(Result.init(json:)) else { return nil }
+        self.init([])
+        self.results = results
     }
 }
 

@@ -92,8 +92,48 @@ public enum InventoryVerdict: String, Codable, Sendable {
     case drop
 }
 
+/// The answer to a push of several chunks.
+public struct Acknowledgements: Codable, Equatable, Sendable {
+    /// Of one chunk: what a push of it alone would be answered or refused with.
+    public struct Result: Codable, Equatable, Sendable {
+        public var chunk: ContentHash?
+        public var position: Int?
+        public var duplicate: Bool?
+        public var error: AccrueError?
+
+        public init(_ result: Swift.Result<Acknowledgement, AccrueError>) {
+            switch result {
+            case .success(let acknowledgement): (chunk, position, duplicate) = (acknowledgement.chunk, acknowledgement.position, acknowledgement.duplicate)
+            case .failure(let error): self.error = error
+            }
+        }
+
+        /// - Throws: the error with which the chunk is refused; `corrupt` when there is neither that nor an acknowledgement.
+        public func get() throws(AccrueError) -> Acknowledgement {
+            guard error == nil, let chunk, let position, let duplicate else {
+                throw error ?? AccrueError(.corrupt, while: "reading the answer to a push", "a result is neither an acknowledgement nor an error")
+            }
+            return Acknowledgement(chunk: chunk, position: position, duplicate: duplicate)
+        }
+    }
+    /// One a chunk, in order.
+    public var results: [Result]
+    public init(_ results: [Swift.Result<Acknowledgement, AccrueError>]) { self.results = results.map { Result($0) } }
+}
+
 /// A producer's push, or a worker's `replicate` of one. A chunk that does not fit a frame comes in pieces, each with the same key, `totalBytes` and `hash`.
 public struct Push: Codable, Equatable, Sendable {
+    /// One of several chunks in one push.
+    public struct Part: Codable, Equatable, Sendable {
+        /// Of its safetensors.
+        public var bytes: Int
+        public var key: String?
+        public init(bytes: Int, key: String? = nil) {
+            self.bytes = bytes
+            self.key = key
+        }
+    }
+
     public var pipeline: String
     /// Of a `replicate`: the pipeline's, as the sender knows it; a producer does not say it.
     public var incarnation: String?
@@ -103,6 +143,12 @@ public struct Push: Codable, Equatable, Sendable {
     public var totalBytes: Int?
     /// SHA-256 of the chunk's safetensors bytes; required with pieces.
     public var hash: ContentHash?
+    /// Several chunks, whose bytes are the payload one after the other; nil: one, the payload.
+    public var chunks: [Part]?
+    public init(pipeline: String, chunks: [Part]) {
+        self.pipeline = pipeline
+        self.chunks = chunks
+    }
     public init(
         pipeline: String, incarnation: String? = nil, key: String? = nil, offset: Int? = nil, totalBytes: Int? = nil, hash: ContentHash? = nil
     ) {

@@ -47,12 +47,15 @@ public struct WireLimits: Codable, Equatable, Sendable {
     public var chunkBytes: Int
     public var chunkRows: Int
     public var queryRows: Int
+    /// Nil: of a daemon that takes one chunk a push.
+    public var pushChunks: Int?
     public init() {
         pieceBytes = Limits.pieceBytesMax
         piecesInFlight = Limits.piecesInFlightMax
         chunkBytes = Limits.chunkBytesMax
         chunkRows = Limits.chunkRowsMax
         queryRows = Limits.queryRowsMax
+        pushChunks = Limits.pushChunksMax
     }
 }
 

@@ -2,8 +2,9 @@ import AccrueCore
 import AccrueWire
 import Synchronization
 
-/// Tells the coordinator of chunks, those of one pipeline in the order in which they came: while an announcement is under way others gather, and go
-/// together in the next. So a busy producer costs the coordinator few messages and few transactions, and a lonely one waits for nobody.
+/// Tells the coordinator of chunks, those of one pipeline in the order in which they came: what became durable together goes together, and while an
+/// announcement is under way others gather and go in the next. So a busy producer costs the coordinator few messages and few transactions, and a lonely one
+/// waits for nobody.
 final class Announcer: Sendable {
     typealias Completion = @Sendable (Result<Acknowledgement, AccrueError>) -> Void
 
@@ -15,8 +16,21 @@ final class Announcer: Sendable {
         var item: Announce.Item
         var completion: Completion
     }
-    /// By incarnation; present while an announcement of it is under way.
-    private let waiting = Mutex<[String: [Waiting]]>([:])
+    private struct Queue: Sendable {
+        var pipeline: PipelineRecord
+        var waiting: [Waiting] = []
+        var isUnderWay = false
+
+        /// What goes now, which is then under way.
+        mutating func next() -> [Waiting] {
+            let batch = Array(waiting.prefix(Announcer.itemsMax))
+            waiting.removeFirst(batch.count)
+            isUnderWay = !batch.isEmpty
+            return batch
+        }
+    }
+    /// By incarnation; present while something waits or is under way.
+    private let queues = Mutex<[String: Queue]>([:])
     private let worker: String
     private let control: Requester
 
@@ -25,26 +39,29 @@ final class Announcer: Sendable {
         self.control = control
     }
 
-    /// - Parameter completion: called once, on the loop's thread or on this one.
+    /// Puts a chunk among those that go with the next `flush`, or when what is under way is answered.
+    /// - Parameter completion: called once, on the loop's thread or on that of `flush`.
     func announce(_ item: Announce.Item, of pipeline: PipelineRecord, completion: @escaping Completion) {
-        let new = Waiting(item: item, completion: completion)
-        let isFirst = waiting.withLock { waiting in
-            if waiting[pipeline.incarnation] != nil {
-                waiting[pipeline.incarnation]?.append(new)
-                return false
+        queues.withLock { $0[pipeline.incarnation, default: Queue(pipeline: pipeline)].waiting.append(Waiting(item: item, completion: completion)) }
+    }
+
+    /// Sends what waits, unless something of its pipeline is under way.
+    func flush() {
+        let batches = queues.withLock { queues in
+            var batches: [(batch: [Waiting], pipeline: PipelineRecord)] = []
+            for incarnation in queues.keys where queues[incarnation]?.isUnderWay == false {
+                if let pipeline = queues[incarnation]?.pipeline, let batch = queues[incarnation]?.next(), !batch.isEmpty { batches.append((batch, pipeline)) }
             }
-            waiting[pipeline.incarnation] = []
-            return true
+            return batches
         }
-        if isFirst { send([new], of: pipeline) }
+        for (batch, pipeline) in batches { send(batch, of: pipeline) }
     }
 
     private func next(of pipeline: PipelineRecord) {
-        let batch = waiting.withLock { waiting -> [Waiting] in
-            let all = waiting[pipeline.incarnation] ?? []
-            // Nobody waits: the next one to come goes at once.
-            waiting[pipeline.incarnation] = all.isEmpty ? nil : Array(all.dropFirst(Self.itemsMax))
-            return Array(all.prefix(Self.itemsMax))
+        let batch = queues.withLock { queues -> [Waiting] in
+            let batch = queues[pipeline.incarnation]?.next() ?? []
+            if batch.isEmpty { queues[pipeline.incarnation] = nil }
+            return batch
         }
         if !batch.isEmpty { send(batch, of: pipeline) }
     }

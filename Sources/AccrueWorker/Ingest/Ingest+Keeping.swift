@@ -41,6 +41,7 @@ extension Ingest {
                 Task {
                     do throws(AccrueError) {
                         announce(push, isNew: stored == .written, replicas: try await replication.copy(push, to: others))
+                        announcer.flush()
                     } catch {
                         spool.unpin(key)
                         if stored == .written { spool.drop(key, onlyUnknown: true) }
@@ -61,6 +62,7 @@ extension Ingest {
         DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(3 * Announcer.timeoutMs)) { [spool] in spool.unpin(key) }
     }
 
+    /// Goes with what is durable by the same sync, by the announcer's next flush.
     /// - Parameters:
     ///   - isNew: this push is what brought the chunk to the disk.
     ///   - replicas: other workers that hold it.
@@ -72,7 +74,7 @@ extension Ingest {
                 let acknowledgement = try result.get()
                 spool.markKnown(key)
                 spool.unpin(key)
-                answer(request, try .reply(request.id, encoding: acknowledgement))
+                acknowledge(request, acknowledgement)
             } catch {
                 spool.unpin(key)
                 switch error.code {

@@ -14,6 +14,8 @@ final class Ingest: Sendable {
     static let fetchesMax = 1_024
     /// Checking as many bytes takes less time than waking a thread.
     private static let smallBytesMax = 32 << 10
+    /// Of several chunks, which are hashed together and written by one sync.
+    private static let smallTogetherBytesMax = 256 << 10
     /// In the place of an identity that is still to be made.
     private static let unknown = ContentHash(of: Data())
     /// Large pushes that are checked together: others wait for all of them.
@@ -25,6 +27,8 @@ final class Ingest: Sendable {
         var id: String
         /// Another worker's copy of what it was pushed: to be kept, and announced by that worker.
         var isReplica = false
+        /// Nil: all that was pushed. Else one of several chunks.
+        var index: Int?
     }
 
     let worker: String
@@ -46,6 +50,8 @@ final class Ingest: Sendable {
     private let large = Mutex<[Arrived]>([])
     /// Bytes of each request.
     private let underWay = Mutex<[Request: Int]>([:])
+    /// Of requests with several chunks.
+    private let together = Mutex<[Request: PushedTogether]>([:])
     private let pieces = Mutex(PieceAssembly(bytesMax: Limits.chunkBytesMax, openBytesMax: 2 * Limits.chunkBytesMax, patienceMs: 15_000))
 
     /// - Parameter damaged: told of a chunk that the spool does not give as it was pushed.
@@ -59,6 +65,7 @@ final class Ingest: Sendable {
         self.spool = spool
         self.pipelines = pipelines
         announcer = Announcer(worker: worker, control: control)
+        spool.whenSettled { [weak announcer] in announcer?.flush() }
         self.replication = replication
         self.send = send
     }
@@ -80,7 +87,8 @@ final class Ingest: Sendable {
             guard admission(of: request).enter(bytes: bytes) else { return .busy }
             underWay.withLock { $0[request] = bytes }
             let arrived = Arrived(message: message, request: request)
-            if bytes > Self.smallBytesMax {
+            let isSmall = bytes <= Self.smallBytesMax || (message.header["chunks"] != nil && bytes <= Self.smallTogetherBytesMax)
+            if !isSmall {
                 check(arrived)
             } else {
                 small.withLock { $0.append(arrived) }
@@ -113,7 +121,24 @@ final class Ingest: Sendable {
         if let bytes = underWay.withLock({ $0.removeValue(forKey: request) }) { admission(of: request).leave(bytes: bytes) }
     }
 
-    func refuse(_ request: Request, _ error: AccrueError) { answer(request, .refuse(request.id, error)) }
+    func acknowledge(_ request: Request, _ acknowledgement: Acknowledgement) {
+        guard request.index == nil else { return put(.success(acknowledgement), request) }
+        do throws(AccrueError) { answer(request, try .reply(request.id, encoding: acknowledgement)) } catch { refuse(request, error) }
+    }
+
+    func refuse(_ request: Request, _ error: AccrueError) {
+        guard request.index == nil else { return put(.failure(error), request) }
+        answer(request, .refuse(request.id, error))
+    }
+
+    /// One of several chunks is done with.
+    private func put(_ result: PushedTogether.Result, _ part: Request) {
+        var request = part
+        request.index = nil
+        guard let index = part.index, let results = together.withLock({ $0[request] })?.put(result, at: index) else { return }
+        together.withLock { $0[request] = nil }
+        do throws(AccrueError) { answer(request, try .reply(request.id, encoding: Acknowledgements(results))) } catch { refuse(request, error) }
+    }
 }
 
 // Pushes. Those that wait together are checked together, because several contents are hashed in the time of one.
@@ -157,7 +182,7 @@ extension Ingest {
     }
 
     private func check(_ arrived: [Arrived]) {
-        let read = arrived.compactMap(read)
+        let read = arrived.flatMap(read)
         // Nobody waits for a hash that takes much longer than the own.
         keep(read.filter { $0.bytes.count <= Limits.frameBytesMax })
         keep(read.filter { $0.bytes.count > Limits.frameBytesMax })
@@ -179,45 +204,88 @@ extension Ingest {
         return spool.lay(push.chunk(Self.unknown), incarnation: push.pipeline.incarnation, bytes: push.bytes)
     }
 
-    /// Nil when the push is answered, or will come again with the pipelines of now.
-    private func read(_ arrived: Arrived) -> Read? {
+    /// Nothing of what is answered, or will come again with the pipelines of now.
+    private func read(_ arrived: Arrived) -> [Read] {
         let message = arrived.message, request = arrived.request
         do throws(AccrueError) {
             let push = try message.read(Push.self)
-            let operation = "taking a chunk of pipeline '\(push.pipeline)'"
-            if let key = push.key, key.isEmpty || key.utf8.count > Limits.keyBytesMax {
-                throw AccrueError(
-                    .limitExceeded, while: operation, "the key has \(key.utf8.count) bytes; 1 to \(Limits.keyBytesMax) are allowed", hint: "choose a shorter key, or none")
-            }
             guard let pipeline = pipelines[push.pipeline], !request.isReplica || push.incarnation == pipeline.incarnation else {
                 guard !arrived.isCurrent else {
-                    throw AccrueError(.notFound, while: operation, "there is no such pipeline", hint: "see 'accrue pipeline list', or apply it first")
+                    throw AccrueError(
+                        .notFound, while: "taking a chunk of pipeline '\(push.pipeline)'", "there is no such pipeline", hint: "see 'accrue pipeline list', or apply it first")
                 }
                 pipelines.refresh { [weak self] error in
                     guard let self else { return }
                     if let error { return refuse(request, error) }
                     check(Arrived(message: message, request: request, isCurrent: true))
                 }
-                return nil
+                return []
             }
-            guard let bytes = try whole(push, message, request) else { return nil }
-            do {
-                let rows = try Self.rows(in: bytes, schema: pipeline.declaration.schema, while: operation)
-                return Read(push: push, bytes: bytes, rows: rows, pipeline: pipeline, request: request)
-            } catch {
-                // A pipeline with classes appended, or deleted and made anew, has another schema than the one known here.
-                // What enters the log with a new class comes after the entry that appends it: no worker knows the class before that is committed.
-                guard !arrived.isCurrent else { throw error }
-                pipelines.refresh { [weak self] failure in
-                    guard let self else { return }
-                    guard failure == nil, let now = pipelines[push.pipeline], now.incarnation != pipeline.incarnation || now.declaration.schema != pipeline.declaration.schema
-                    else { return refuse(request, error) }
-                    checking.submit { [weak self] in self?.again(bytes, push, now, request) }
-                }
-                return nil
-            }
+            if let parts = push.chunks { return try several(parts, push, arrived, pipeline) }
+            try Self.check(key: push.key, of: push.pipeline)
+            guard let bytes = try whole(push, message, request) else { return [] }
+            return read(bytes, push, pipeline, request, isCurrent: arrived.isCurrent).map { [$0] } ?? []
         } catch {
             refuse(request, error)
+            return []
+        }
+    }
+
+    /// Of several chunks in one push, those whose rows fit; the others are refused, each by itself.
+    private func several(_ parts: [Push.Part], _ push: Push, _ arrived: Arrived, _ pipeline: PipelineRecord) throws(AccrueError) -> [Read] {
+        let operation = "taking chunks of pipeline '\(push.pipeline)'", bytes = arrived.message.joinedPayload, hint = "see ops/PROTOCOL.md"
+        guard !arrived.request.isReplica, push.key == nil, push.hash == nil, push.offset == nil, push.totalBytes == nil else {
+            throw AccrueError(.invalidInput, while: operation, "'chunks' stands beside a key, hash, offset or totalBytes", hint: hint)
+        }
+        guard (1...Limits.pushChunksMax).contains(parts.count), bytes.count <= Limits.frameBytesMax else {
+            throw AccrueError(
+                .invalidInput, while: operation, "\(parts.count) chunks with \(bytes.count) bytes; 1 to \(Limits.pushChunksMax) with at most \(Limits.frameBytesMax) are allowed", hint: hint)
+        }
+        // No sum of what was sent can overflow: none is larger than the payload.
+        guard parts.allSatisfy({ (0...bytes.count).contains($0.bytes) }), parts.reduce(0, { $0 + $1.bytes }) == bytes.count else {
+            throw AccrueError(.invalidInput, while: operation, "the chunks' 'bytes' do not add up to the payload's \(bytes.count)", hint: hint)
+        }
+        together.withLock { $0[arrived.request] = PushedTogether(count: parts.count) }
+        var read: [Read] = [], start = bytes.startIndex
+        for (index, part) in parts.enumerated() {
+            let end = start + part.bytes
+            var request = arrived.request
+            request.index = index
+            do throws(AccrueError) {
+                try Self.check(key: part.key, of: push.pipeline)
+                let one = Push(pipeline: push.pipeline, key: part.key)
+                if let fits = self.read(Data(bytes[start..<end]), one, pipeline, request, isCurrent: arrived.isCurrent) { read.append(fits) }
+            } catch { refuse(request, error) }
+            start = end
+        }
+        return read
+    }
+
+    private static func check(key: String?, of pipeline: String) throws(AccrueError) {
+        guard let key, key.isEmpty || key.utf8.count > Limits.keyBytesMax else { return }
+        throw AccrueError(
+            .limitExceeded, while: "taking a chunk of pipeline '\(pipeline)'", "the key has \(key.utf8.count) bytes; 1 to \(Limits.keyBytesMax) are allowed",
+            hint: "choose a shorter key, or none")
+    }
+
+    /// Nil when the chunk is refused, or will come again with the pipeline of now.
+    private func read(_ bytes: Data, _ push: Push, _ pipeline: PipelineRecord, _ request: Request, isCurrent: Bool) -> Read? {
+        do throws(AccrueError) {
+            let rows = try Self.rows(in: bytes, schema: pipeline.declaration.schema, while: "taking a chunk of pipeline '\(push.pipeline)'")
+            return Read(push: push, bytes: bytes, rows: rows, pipeline: pipeline, request: request)
+        } catch {
+            // A pipeline with classes appended, or deleted and made anew, has another schema than the one known here.
+            // What enters the log with a new class comes after the entry that appends it: no worker knows the class before that is committed.
+            guard !isCurrent else {
+                refuse(request, error)
+                return nil
+            }
+            pipelines.refresh { [weak self] failure in
+                guard let self else { return }
+                guard failure == nil, let now = pipelines[push.pipeline], now.incarnation != pipeline.incarnation || now.declaration.schema != pipeline.declaration.schema
+                else { return refuse(request, error) }
+                checking.submit { [weak self] in self?.again(bytes, push, now, request) }
+            }
             return nil
         }
     }

@@ -75,10 +75,12 @@ extension Spool {
             for append in batch { append.completion?(.failure(Self.stopped)) }
             return false
         }
-        shared.withLock { shared in
+        let settled = shared.withLock { shared in
             for write in written { Self.enter(write.append.record, write.segment, write.offset, write.append.payload.count, &shared) }
+            return shared.settled
         }
         for (completion, outcome) in outcomes { completion?(outcome) }
+        settled?()
         return true
     }
 

@@ -55,6 +55,8 @@ public final class Spool: Sendable {
         var waiting: [Append] = []
         /// What is to be done before the next group is written.
         var preparations: [@Sendable () -> Void] = []
+        /// What is to be done after all of a group were told.
+        var settled: (@Sendable () -> Void)?
         var isStopped = false
         /// Durability is lost.
         var isBroken = false
@@ -130,6 +132,9 @@ public final class Spool: Sendable {
         }
         if isStopped { completion(.failure(Self.stopped)) } else { wake.signal() }
     }
+
+    /// Has something done, on the spool's thread, whenever the completions of a group have been called: what they gathered can go together.
+    func whenSettled(_ work: @escaping @Sendable () -> Void) { shared.withLock { $0.settled = work } }
 
     /// Does a little work on the spool's thread before it writes its next group: what the work appends goes into that group, with no other thread between.
     /// - Returns: false when the spool has stopped, and the work is not done.

@@ -160,6 +160,12 @@ def check_pushing(ingest, pipeline, schema, width, piece):
     twice = push(ingest, name, save(other), piece, key="k/1")
     assert twice["position"] != keyed["position"] and twice["chunk"] == keyed["chunk"], twice
 
+    several = [save(small), b"abc", save(rows(50, width, 7))]
+    header = {"pipeline": name, "chunks": [{"bytes": len(blob)} | ({"key": "k/2"} if index == 2 else {}) for index, blob in enumerate(several)]}
+    results = ingest.ask("push", header, [b"".join(several)])[0]["results"]
+    assert results[0] == {"chunk": first["chunk"], "position": first["position"], "duplicate": True}, results
+    assert results[1]["error"]["code"] == "corrupt" and results[2]["chunk"] == identity(rows(50, width, 7), schema), results
+
     blob = save(large)
     assert len(blob) > 2 * piece
     whole = push(ingest, name, blob, piece)
@@ -195,6 +201,8 @@ def check_refusals(control, ingest, query, pipeline, width):
     refused("invalidInput", push_one, blob, offset=7, totalBytes=1 << 20, hash="0" * 64)
     refused("limitExceeded", push_one, blob, offset=0, totalBytes=1 << 40, hash="0" * 64)
     refused("limitExceeded", push_one, blob, key="k" * 513)
+    refused("invalidInput", ingest.ask, "push", {"pipeline": name, "chunks": [{"bytes": len(blob) + 1}]}, [blob])
+    refused("invalidInput", ingest.ask, "push", {"pipeline": name, "key": "k", "chunks": [{"bytes": len(blob)}]}, [blob])
     refused("notFound", ingest.ask, "push", {"pipeline": "no-such-pipeline"}, [blob])
     refused("invalidInput", ingest.ask, "status")
     refused("invalidInput", control.ask, "no.such.verb")
