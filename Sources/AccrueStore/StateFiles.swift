@@ -62,7 +62,10 @@ public struct StateFiles: Sendable {
         guard let files = try? FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: [.contentModificationDateKey]) else { return nil }
         func age(_ file: URL) -> Date { (try? file.resourceValues(forKeys: [.contentModificationDateKey]).contentModificationDate) ?? .distantPast }
         let states = files.filter { $0.lastPathComponent.hasSuffix(ending) }.map { (file: $0, age: age($0)) }.sorted { $0.age > $1.age }.prefix(count)
-        let damaged = states.filter { (try? Data(contentsOf: $0.file, options: .alwaysMapped)).map { ContentHash(of: $0) } != hash(ofFile: $0.file.lastPathComponent) }
+        let damaged = states.filter { state in
+            guard let bytes = try? Data(contentsOf: state.file, options: .alwaysMapped) else { return true }
+            return ContentHash(of: bytes) != hash(ofFile: state.file.lastPathComponent)
+        }
         return (states.count, damaged.map(\.file.path))
     }
 

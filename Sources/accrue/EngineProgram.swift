@@ -39,7 +39,7 @@ enum EngineProgram {
         throw AccrueError(.unavailable, while: operation, String(cString: strerror(errno)), hint: "check that \(path) runs on this machine")
     }
 
-    /// A file without a name that holds the value, to be read from its start.
+    /// A file without a name that holds the value, to be read from its start; it stays open as long as this process, which asks once.
     private static func descriptor(of input: JSONValue, while operation: String) throws(AccrueError) -> Int32 {
         let bytes = Array(input.canonical.utf8)
         guard let file = tmpfile(), fwrite(bytes, 1, bytes.count, file) == bytes.count, fflush(file) == 0, lseek(fileno(file), 0, SEEK_SET) == 0 else {
@@ -59,7 +59,7 @@ enum EngineProgram {
         process.arguments = arguments
         process.environment = ProcessInfo.processInfo.environment.merging(environment) { _, added in added }
         process.standardInput = try input.map { (input) throws(AccrueError) in
-            FileHandle(fileDescriptor: try descriptor(of: input, while: operation), closeOnDealloc: true)
+            FileHandle(fileDescriptor: try descriptor(of: input, while: operation), closeOnDealloc: false)
         } ?? .nullDevice
         process.standardOutput = output
         process.standardError = errors

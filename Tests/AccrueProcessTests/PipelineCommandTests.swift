@@ -59,16 +59,6 @@ struct PipelineCommandTests {
         profiles: {quick: {settings: {epochs: 3}}}
         """
 
-    @Test("what the method refuses is refused here, with its code, and of a profile with its name")
-    func settings() async throws {
-        #expect(try await Self.validate(Self.regression).status == 0)
-        let wrong = try await Self.validate(Self.regression.replacingOccurrences(of: "settings: {model", with: "settings: {epocs: 2, model"))
-        #expect(wrong.status == 3 && wrong.errors.contains("did you mean 'epochs'?") && wrong.output.isEmpty)
-        let profile = try await Self.validate(Self.regression.replacingOccurrences(of: "epochs: 3", with: "epochs: 0"))
-        #expect(profile.status == 3 && profile.errors.contains("with profile 'quick'") && profile.errors.contains("epochs"))
-        #expect(try await Self.validate(Self.regression.replacingOccurrences(of: "IncrementalBayes", with: "Bayes")).status == 4)
-    }
-
     @Test("a wrong command line is one JSON object with --json, and code 64 as without")
     func usage() async throws {
         let json = try await Program.run("accrue", ["pipeline", "validate", "--json"])

@@ -2,6 +2,7 @@ import AccrueCore
 import AccrueTesting
 import AccrueWire
 import Foundation
+import Synchronization
 import Testing
 
 @testable import AccrueWorker
@@ -65,6 +66,29 @@ struct IngestTests {
         }
         let spool = try Spool(folder: "\(coordinator.folder)/a/spool", report: { _ in }, fatal: { _ in })
         #expect(spool.items().count == 22)
+    }
+
+    @Test("chunks of one push that are laid down while they are hashed lie on the disk once")
+    func laidTogether() async throws {
+        let coordinator = try CoordinatorEnd()
+        coordinator.apply(HashChain.pipeline())
+        let chunks = try (0..<2).map { number in try Producer.chunk((0..<12_000).map { Double(number * 12_000 + $0) }) }
+        try await coordinator.withWorker("a") { ingest in
+            for await _ in coordinator.readiness { break }
+            let results = try await Producer.push(chunks.map { ($0, nil) }, to: ingest)
+            // What was left to be done would be done before this one is written.
+            let small = try await Producer.push(try Producer.chunk([1]), to: ingest)
+            #expect(results.map(\.position) == [1, 2] && small.position == 3)
+        }
+        let folder = "\(coordinator.folder)/a/spool"
+        let sizes = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".spool") }.map { file in
+            try #require(try FileManager.default.attributesOfItem(atPath: "\(folder)/\(file)")[.size] as? Int)
+        }
+        // The small one comes with room for others.
+        #expect(sizes.reduce(0, +) < 2 * chunks[0].count + (300 << 10), "\(sizes)")
+        let damage = Mutex<[String]>([])
+        let spool = try Spool(folder: folder, report: { text in damage.withLock { $0.append(text) } }, fatal: { _ in })
+        #expect(spool.items().count == 3 && damage.withLock { $0 } == [])
     }
 
     @Test("a large chunk comes in pieces and can be fetched in ranges")

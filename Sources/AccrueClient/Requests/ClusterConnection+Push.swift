@@ -78,50 +78,80 @@ extension ClusterConnection {
         let first = try chunk(0)
         let size = max(1, min(togetherMax, window / 4, Self.togetherBytesMax / max(1, first.bytes.count)))
         let failure = Mutex<AccrueError?>(nil)
-        try await windowed(count: (count + size - 1) / size, window: window / size) { group throws(AccrueError) in
+        // Nothing is told behind a chunk that failed.
+        var isBroken = false
+        try await windowed(count: (count + size - 1) / size, window: window / size) { (group) async throws(AccrueError) -> (done: [Acknowledgement], isWhole: Bool) in
             // What another group could not do ends this one before it begins.
             if let error = failure.withLock({ $0 }) { throw error }
             var chunks: [OutgoingChunk] = []
             for index in group * size..<min(count, (group + 1) * size) { chunks.append(index == 0 ? first : try chunk(index)) }
             let (done, error) = await self.push(chunks, to: pipeline, turn: start + group)
             if let error { failure.withLock { $0 = $0 ?? error } }
-            return done
-        } each: { group, done in
-            for (index, acknowledgement) in done.enumerated() { acknowledged(group * size + index, acknowledgement) }
+            return (done: done, isWhole: error == nil)
+        } each: { group, result in
+            if isBroken { return }
+            for (index, acknowledgement) in result.done.enumerated() { acknowledged(group * size + index, acknowledgement) }
+            isBroken = !result.isWhole
         }
         if let error = failure.withLock({ $0 }) { throw error }
     }
 
-    /// Pushes chunks in one message if they are small; their order in the log is theirs here if they are new and one worker takes them all.
-    /// - Returns: the acknowledgements of the chunks before the first that failed, and why that one did.
+    /// Pushes chunks in one message if they are small, else each in its own, all at once.
+    /// - Returns: the acknowledgements of the chunks before the first without one, and what failed.
     private func push(_ chunks: [OutgoingChunk], to pipeline: String, turn: Int) async -> (done: [Acknowledgement], failure: AccrueError?) {
-        var done: [Acknowledgement] = []
-        do throws(AccrueError) {
-            guard chunks.count > 1, chunks.reduce(0, { $0 + $1.bytes.count }) <= Self.togetherBytesMax else {
+        guard chunks.count > 1, chunks.reduce(0, { $0 + $1.bytes.count }) <= Self.togetherBytesMax else {
+            var done: [Acknowledgement] = []
+            do throws(AccrueError) {
                 try await windowed(count: chunks.count, window: chunks.count) { index throws(AccrueError) in
-                    try await self.push(chunks[index], to: pipeline, turn: turn)
+                    try await self.push(chunks[index], to: pipeline, turn: turn + index)
                 } each: { done.append($1) }
                 return (done, nil)
-            }
-            var payload = Data(capacity: chunks.reduce(0) { $0 + $1.bytes.count })
-            for chunk in chunks { payload.append(chunk.bytes) }
-            let header = Push(pipeline: pipeline, chunks: chunks.map { Push.Part(bytes: $0.bytes.count, key: $0.key) })
-            let message = try Message(.push, encoding: header, payload: [payload])
-            let answer: Acknowledgements = try await withLive(.ingest, turn: turn, while: "pushing chunks to pipeline '\(pipeline)'") { worker throws(AccrueError) in
+            } catch { return (done, error) }
+        }
+        var answers = [Acknowledgement?](repeating: nil, count: chunks.count)
+        do throws(AccrueError) {
+            try await pushTogether(chunks, to: pipeline, turn: turn, answers: &answers)
+            return (answers.compactMap(\.self), nil)
+        } catch { return (answers.prefix { $0 != nil }.compactMap(\.self), error) }
+    }
+
+    /// One message with all chunks; those that are refused for now go in another, when the worker says.
+    private func pushTogether(_ chunks: [OutgoingChunk], to pipeline: String, turn: Int, answers: inout [Acknowledgement?]) async throws(AccrueError) {
+        let operation = "pushing chunks to pipeline '\(pipeline)'", start = MonotonicTime.now()
+        var left = Array(chunks.indices)
+        while left.count > 1 {
+            let parts = left.map { Push.Part(bytes: chunks[$0].bytes.count, key: chunks[$0].key) }
+            var payload = Data(capacity: parts.reduce(0) { $0 + $1.bytes })
+            for index in left { payload.append(chunks[index].bytes) }
+            let message = try Message(.push, encoding: Push(pipeline: pipeline, chunks: parts), payload: [payload])
+            let answer: Acknowledgements = try await withLive(.ingest, turn: turn, while: operation) { worker throws(AccrueError) in
                 try await worker.request(message, timeoutMs: Self.pushMs).read()
             }
-            guard answer.results.count == chunks.count else {
-                throw AccrueError(.corrupt, while: "pushing chunks to pipeline '\(pipeline)'", "\(answer.results.count) results on \(chunks.count) chunks")
+            guard answer.results.count == left.count else {
+                throw AccrueError(.corrupt, while: operation, "\(answer.results.count) results on \(left.count) chunks", hint: "use the same release of Accrue everywhere")
             }
-            for (chunk, result) in zip(chunks, answer.results) {
-                do throws(AccrueError) { done.append(try result.get()) } catch where error.code == .unavailable {
-                    // The same chunk sent twice is the same chunk; this one waits as long as is needed.
-                    done.append(try await push(chunk, to: pipeline, turn: turn))
-                } catch {
-                    throw chunk.named(error)
+            var again: [Int] = [], alone: [Int] = [], waitMs = 0, failure: AccrueError?
+            for (index, result) in zip(left, answer.results) {
+                do throws(AccrueError) { answers[index] = try result.get() } catch {
+                    if error.code == .unavailable, let ms = error.retryAfterMs, MonotonicTime.now().ms(since: start) + ms < Self.pushMs {
+                        again.append(index)
+                        waitMs = max(waitMs, ms)
+                    } else if error.code == .unavailable {
+                        alone.append(index)
+                    } else {
+                        failure = failure ?? chunks[index].named(error)
+                    }
                 }
             }
-            return (done, nil)
-        } catch { return (done, error) }
+            if let failure { throw failure }
+            // Another worker may take what this one does not.
+            for index in alone { answers[index] = try await push(chunks[index], to: pipeline, turn: turn + 1) }
+            left = again
+            guard !left.isEmpty else { return }
+            // Jitter, so that those who were refused together do not come back together.
+            try? await Task.sleep(for: .milliseconds(waitMs + Int.random(in: 0...max(1, waitMs / 2))))
+            if Task.isCancelled { throw AccrueError(.unavailable, while: operation, "the push was given up before its answer came") }
+        }
+        for index in left { answers[index] = try await push(chunks[index], to: pipeline, turn: turn) }
     }
 }

@@ -158,9 +158,8 @@ extension Coordinator {
         for stalled in leases.stalled(at: now.monotonic, afterMs: timing.stallMs).sorted(by: { $0.worker < $1.worker }) {
             _ = leases.end(stalled.lease, of: stalled.worker)
             cancel(stalled.lease, stalled.worker)
-            let problem = "stood still on worker '\(stalled.worker)' for \(timing.stallMs) ms"
-            leases.postpone(stalled.lease, for: "it \(problem)", at: now.monotonic, timing)
-            note("leaseLost", stalled.lease.pipeline, "\(Self.name(stalled.lease)) \(problem)", at: now)
+            leases.postpone(stalled.lease, for: "it stood still for \(timing.stallMs) ms", at: now.monotonic, timing)
+            note("leaseLost", stalled.lease.pipeline, "\(Self.name(stalled.lease)) stood still on worker '\(stalled.worker)' for \(timing.stallMs) ms", at: now)
         }
         let alive = aliveWorkers
         for incarnation in pipelines.keys.sorted() {

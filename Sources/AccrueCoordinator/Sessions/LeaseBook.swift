@@ -50,9 +50,9 @@ struct LeaseBook: Sendable {
 
     /// Why an incarnation's work does not get on, when a lease of it has failed again and again.
     func trouble(incarnation: String) -> String? {
-        failures.filter { $0.key.incarnation == incarnation && $0.value.count >= Self.failuresOfTrouble }.max { $0.value.count < $1.value.count }.map {
-            "its work fails again and again: \($0.value.problem)"
-        }
+        let known = failures.filter { $0.key.incarnation == incarnation && $0.key.phase != .check && $0.value.count >= Self.failuresOfTrouble }
+        // Always the same one of several.
+        return known.min { ($0.key.sweep, $0.key.shard) < ($1.key.sweep, $1.key.shard) }.map { "its work fails again and again: \($0.value.problem)" }
     }
     private static let failuresOfTrouble = 3
 

@@ -72,7 +72,9 @@ public enum IncrementalBayes {
         public var learningRate: Double
         /// Share of the rate that is left at a round's last step; default 0.05.
         public var finalRate: Double
-        /// T of the power likelihood p(D | w)^(1/T), of every part alike; default 1.
+        /// T of the power likelihood p(D | w)^(1/T), of every part alike; default 1 where the posterior is what the mathematics says (linear models, variational
+        /// inference, networks made linear), and 0.1 for draws of networks: their curvature, of independent weights or layers, holds the mean at T 1 so tightly that
+        /// later parts hardly move it, and how wide draws are is fitted apart.
         public var temperature: Double
         /// κ: share of the last posterior's precision that is kept, the rest comes from the first prior; default 1, no forgetting.
         public var keep: Double
@@ -132,7 +134,6 @@ public enum IncrementalBayes {
             batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
             learningRate = try settings.number("learningRate", default: inference == .naturalGradient ? 0.1 : 0.003, in: 1e-9...10)
             finalRate = try settings.number("finalRate", default: 0.05, in: 0...1)
-            temperature = try settings.number("temperature", default: 1, in: 1e-6...1e6)
             keep = try settings.number("keep", default: 1, in: 1e-6...1)
             fisherRows = try settings.whole("fisherRows", default: 1_000, in: 1...10_000_000)
             fisherScale = try settings.number("fisherScale", default: 1, in: 1e-3...1e3)
@@ -145,6 +146,8 @@ public enum IncrementalBayes {
             if predictive != .draws, inference != .laplace {
                 throw settings.refuse("predictive", "is \(predictive.rawValue), which belongs to inference laplace", hint: "leave it out, or use inference laplace")
             }
+            let isDrawnNetwork = model.kind != .linear && inference != .variational && predictive == .draws
+            temperature = try settings.number("temperature", default: isDrawnNetwork ? 0.1 : 1, in: 1e-6...1e6)
             scoreDraws = try settings.whole("scoreDraws", default: 4, in: 1...Limits.queryDrawsMax)
             averageTail = try settings.number("averageTail", default: 0.5, in: 0...1)
             initialScale = try settings.number("initialScale", default: 0.02, in: 1e-5...10)

@@ -104,9 +104,14 @@ public struct Acknowledgements: Codable, Equatable, Sendable {
         public init(_ result: Swift.Result<Acknowledgement, AccrueError>) {
             switch result {
             case .success(let acknowledgement): (chunk, position, duplicate) = (acknowledgement.chunk, acknowledgement.position, acknowledgement.duplicate)
-            case .failure(let error): self.error = error
+            case .failure(var error):
+                // So that what is wrong with all chunks of a push fits one header.
+                error.problem = String(error.problem.prefix(Self.textMax))
+                error.hint = String(error.hint.prefix(Self.textMax))
+                self.error = error
             }
         }
+        private static let textMax = 1_000
 
         /// - Throws: the error with which the chunk is refused; `corrupt` when there is neither that nor an acknowledgement.
         public func get() throws(AccrueError) -> Acknowledgement {

@@ -115,7 +115,6 @@ public struct AwaitPosition: Codable, Equatable, Sendable {
 public struct Awaited: Codable, Equatable, Sendable {
     public var state: ChunkState
     /// Why it is set aside.
-    /// Why it is paused or blocked, or, where it is active, why its work fails again and again.
     public var reason: String?
     /// The version that absorbs it.
     public var version: Int?

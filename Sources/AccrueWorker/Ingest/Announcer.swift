@@ -49,7 +49,7 @@ final class Announcer: Sendable {
     func flush() {
         let batches = queues.withLock { queues in
             var batches: [(batch: [Waiting], pipeline: PipelineRecord)] = []
-            for incarnation in queues.keys where queues[incarnation]?.isUnderWay == false {
+            for incarnation in Array(queues.keys) where queues[incarnation]?.isUnderWay == false {
                 if let pipeline = queues[incarnation]?.pipeline, let batch = queues[incarnation]?.next(), !batch.isEmpty { batches.append((batch, pipeline)) }
             }
             return batches

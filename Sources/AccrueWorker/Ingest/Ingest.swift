@@ -14,7 +14,7 @@ final class Ingest: Sendable {
     static let fetchesMax = 1_024
     /// Checking as many bytes takes less time than waking a thread.
     private static let smallBytesMax = 32 << 10
-    /// Of several chunks, which are hashed together and written by one sync.
+    /// Of several chunks in one push: checked on the disk's thread too, all of them go into one group there, by one sync and one announcement.
     private static let smallTogetherBytesMax = 256 << 10
     /// In the place of an identity that is still to be made.
     private static let unknown = ContentHash(of: Data())
@@ -48,8 +48,8 @@ final class Ingest: Sendable {
     /// What is to be checked, on the disk's thread and on its own.
     private let small = Mutex<[Arrived]>([])
     private let large = Mutex<[Arrived]>([])
-    /// Bytes of each request.
-    private let underWay = Mutex<[Request: Int]>([:])
+    /// Chunks and bytes of each request.
+    private let underWay = Mutex<[Request: (chunks: Int, bytes: Int)]>([:])
     /// Of requests with several chunks.
     private let together = Mutex<[Request: PushedTogether]>([:])
     private let pieces = Mutex(PieceAssembly(bytesMax: Limits.chunkBytesMax, openBytesMax: 2 * Limits.chunkBytesMax, patienceMs: 15_000))
@@ -84,11 +84,11 @@ final class Ingest: Sendable {
             let request = Request(peer: peer, id: id, isReplica: message.known == .replicate)
             let bytes = message.payload.reduce(0) { $0 + $1.count }
             if underWay.withLock({ $0[request] != nil }) { return .taken }
-            guard admission(of: request).enter(bytes: bytes) else { return .busy }
-            underWay.withLock { $0[request] = bytes }
+            let parts = message.header["chunks"]?.array?.count, chunks = max(1, parts ?? 1)
+            guard admission(of: request).enter(count: chunks, bytes: bytes) else { return .busy }
+            underWay.withLock { $0[request] = (chunks, bytes) }
             let arrived = Arrived(message: message, request: request)
-            let isSmall = bytes <= Self.smallBytesMax || (message.header["chunks"] != nil && bytes <= Self.smallTogetherBytesMax)
-            if !isSmall {
+            if bytes > (parts == nil ? Self.smallBytesMax : Self.smallTogetherBytesMax) {
                 check(arrived)
             } else {
                 small.withLock { $0.append(arrived) }
@@ -118,7 +118,7 @@ final class Ingest: Sendable {
 
     func answer(_ request: Request, _ message: Message) {
         send(message, request.peer)
-        if let bytes = underWay.withLock({ $0.removeValue(forKey: request) }) { admission(of: request).leave(bytes: bytes) }
+        if let room = underWay.withLock({ $0.removeValue(forKey: request) }) { admission(of: request).leave(count: room.chunks, bytes: room.bytes) }
     }
 
     func acknowledge(_ request: Request, _ acknowledgement: Acknowledgement) {
@@ -317,7 +317,7 @@ extension Ingest {
         switch progress {
         case .whole(let bytes):
             // From here on the whole is under way, not this piece alone.
-            let piece = underWay.withLock { $0.updateValue(bytes.count, forKey: request) } ?? 0
+            let piece = underWay.withLock { $0.updateValue((1, bytes.count), forKey: request) }?.bytes ?? 0
             admission(of: request).grow(by: bytes.count - piece)
             return bytes
         case .partial(let received):

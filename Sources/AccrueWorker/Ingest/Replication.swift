@@ -15,6 +15,8 @@ final class Replication: Sendable {
     private let control: Requester
     private let peers: PeerRequesters
     private let known = Mutex<(endpoints: [String], at: MonotonicTime)?>(nil)
+    /// The question that is under way, for all who would ask it now.
+    private let asking = Mutex<Task<Result<[String], AccrueError>, Never>?>(nil)
 
     /// - Parameter ownEndpoint: as this worker tells it to others.
     init(ownEndpoint: String, control: Requester, peers: PeerRequesters) {
@@ -28,11 +30,27 @@ final class Replication: Sendable {
     func others(for replicas: Int, while operation: String) async throws(AccrueError) -> [String] {
         let now = MonotonicTime.now()
         if let known = known.withLock({ $0 }), now.ms(since: known.at) < Self.freshMs, known.endpoints.count >= replicas - 1 { return known.endpoints }
-        let welcome = try await control.ask(.hello, Hello(role: .client), as: Welcome.self, timeoutMs: Self.timeoutMs)
-        let others = welcome.endpoints.ingest.filter { $0 != ownEndpoint }
-        known.withLock { $0 = (others, now) }
+        let others = try await ask(now)
         guard others.count >= replicas - 1 else { throw Self.tooFew(1 + others.count, of: replicas, while: operation) }
         return others
+    }
+
+    private func ask(_ now: MonotonicTime) async throws(AccrueError) -> [String] {
+        let question = asking.withLock { asking in
+            if let asking { return asking }
+            let question = Task { [self] () -> Result<[String], AccrueError> in
+                defer { self.asking.withLock { $0 = nil } }
+                do throws(AccrueError) {
+                    let welcome = try await control.ask(.hello, Hello(role: .client), as: Welcome.self, timeoutMs: Self.timeoutMs)
+                    let others = welcome.endpoints.ingest.filter { $0 != ownEndpoint }
+                    known.withLock { $0 = (others, now) }
+                    return .success(others)
+                } catch { return .failure(error) }
+            }
+            asking = question
+            return question
+        }
+        return try await question.value.get()
     }
 
     /// Puts a chunk's bytes on other workers' disks.

@@ -1,7 +1,7 @@
 import Foundation
 import Synchronization
 
-/// How much work from outside may be under way: a bounded number of requests and bytes, of which one is always taken, and none after closing.
+/// How much work from outside may be under way: a bounded number of requests, or of what they hold, and bytes; one is always taken, and none after closing.
 final class Admission: Sendable {
     private struct Shared {
         var count = 0
@@ -19,11 +19,12 @@ final class Admission: Sendable {
         self.bytesMax = bytesMax
     }
 
-    /// - Returns: whether it is taken; then `leave` must follow.
-    func enter(bytes: Int) -> Bool {
+    /// - Parameter count: for how many it counts.
+    /// - Returns: whether it is taken; then `leave` with the same must follow.
+    func enter(count: Int = 1, bytes: Int) -> Bool {
         shared.withLock { shared in
-            guard !shared.isClosed, shared.count == 0 || (shared.count < countMax && shared.bytes + bytes <= bytesMax) else { return false }
-            shared.count += 1
+            guard !shared.isClosed, shared.count == 0 || (shared.count + count <= countMax && shared.bytes + bytes <= bytesMax) else { return false }
+            shared.count += count
             shared.bytes += bytes
             return true
         }
@@ -32,9 +33,9 @@ final class Admission: Sendable {
     /// One that was taken turns out to be larger.
     func grow(by bytes: Int) { shared.withLock { $0.bytes += bytes } }
 
-    func leave(bytes: Int) {
+    func leave(count: Int = 1, bytes: Int) {
         let drained = shared.withLock { shared -> [CheckedContinuation<Void, Never>] in
-            shared.count -= 1
+            shared.count -= count
             shared.bytes -= bytes
             guard shared.count == 0 else { return [] }
             defer { shared.drained = [] }

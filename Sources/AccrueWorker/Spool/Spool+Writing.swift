@@ -18,15 +18,7 @@ extension Spool {
     /// Writes and makes durable what waits.
     /// - Returns: false when the spool has ended.
     func write() -> Bool {
-        let preparations = shared.withLock { shared in
-            defer { shared.preparations = [] }
-            return shared.preparations
-        }
-        for prepare in preparations { prepare() }
-        let (batch, isStopped, isBroken) = shared.withLock { shared in
-            defer { shared.waiting = [] }
-            return (shared.waiting, shared.isStopped, shared.isBroken)
-        }
+        let (batch, isStopped, isBroken) = prepared()
         guard !isBroken else {
             for append in batch { append.completion?(.failure(Self.stopped)) }
             return false
@@ -82,6 +74,22 @@ extension Spool {
         for (completion, outcome) in outcomes { completion?(outcome) }
         settled?()
         return true
+    }
+
+    /// What waits, taken when nothing is left to be done before it is written: a preparation may ask for another, as for laying down what it appends.
+    private func prepared() -> (batch: [Append], isStopped: Bool, isBroken: Bool) {
+        while true {
+            let (preparations, taken) = shared.withLock { shared -> ([@Sendable () -> Void], (batch: [Append], isStopped: Bool, isBroken: Bool)?) in
+                guard shared.preparations.isEmpty else {
+                    defer { shared.preparations = [] }
+                    return (shared.preparations, nil)
+                }
+                defer { shared.waiting = [] }
+                return ([], (shared.waiting, shared.isStopped, shared.isBroken))
+            }
+            if let taken { return taken }
+            for prepare in preparations { prepare() }
+        }
     }
 
     /// Durability is lost: nothing is answered any more.

@@ -53,7 +53,7 @@ struct PushCommand: AsyncParsableCommand {
             let range = ranges[index], isOne = ranges.count == 1
             return OutgoingChunk(
                 bytes: read.chunk(range), key: key.map { isOne ? $0 : "\($0)/\(index)" },
-                title: isOne ? nil : "which begins with row \(first + range.lowerBound) of those given (from 0)")
+                title: isOne ? nil : "the chunk that begins with row \(first + range.lowerBound) of those given (from 0)")
         } acknowledged: { index, acknowledgement in
             positions.append(acknowledgement.position)
             progress.clear()
