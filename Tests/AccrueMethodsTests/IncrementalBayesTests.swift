@@ -241,6 +241,17 @@ import Testing
         }
     }
 
+    @Test("data count tenfold by default where networks are drawn, and once where a posterior is what the mathematics says")
+    func temperature() throws {
+        let schema = Scenario.classes(3, [2])
+        func temperature(_ settings: [String: JSONValue]) throws -> Double {
+            try IncrementalBayes.Settings(.object(settings.merging(["model": ["kind": "mlp"]]) { own, _ in own }), schema: schema).temperature
+        }
+        #expect(try temperature([:]) == 0.1 && temperature(["inference": "naturalGradient"]) == 0.1 && temperature(["family": "kronecker"]) == 0.1)
+        #expect(try temperature(["model": ["kind": "linear"]]) == 1 && temperature(["inference": "variational"]) == 1 && temperature(["predictive": "linearised"]) == 1)
+        #expect(try temperature(["temperature": 0.7]) == 0.7)
+    }
+
     @Test("a full family without a closed form under variational inference, batch norms, and more sweeps than epochs are refused")
     func refused() throws {
         let schema = Scenario.classes(3, [2])

@@ -242,7 +242,7 @@ import Testing
     func memory() throws {
         let schema = Scenario.classes(3, [2])
         let round = Round(index: 2, sweep: 0, sweeps: 1, shards: 1, shardRows: 60, roundRows: 60, rowsBefore: 60, sweepKey: RandomKey(seed: 1))
-        let method = try Self.method(["model": ["kind": "mlp", "hidden": [4]], "prior": ["precision": 2, "perFanIn": false], "keep": 0.5], schema)
+        let method = try Self.method(["model": ["kind": "mlp", "hidden": [4]], "prior": ["precision": 2, "perFanIn": false], "keep": 0.5, "temperature": 1], schema)
         var state = try method.initialState(key: RandomKey(seed: 2))
         state.precision = try state.precision.map { (p) throws(AccrueError) in try p * 5 }
         func finished(hessian: Double) throws -> PrecisionState {
