@@ -9,7 +9,7 @@ public struct OutgoingChunk: Sendable {
     public var bytes: Data
     /// The producer's name for it: the same key never stands for two contents.
     public var key: String?
-    /// What errors call it, where it is one of many: "rows 500 to 999 of those given".
+    /// What errors call it, where it is one of many: "the chunk that begins with row 500".
     public var title: String?
     public init(bytes: Data, key: String? = nil, title: String? = nil) {
         self.bytes = bytes

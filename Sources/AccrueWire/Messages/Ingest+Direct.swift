@@ -49,12 +49,7 @@ extension Acknowledgements.Result: DirectlyCoded {
 }
 
 extension Acknowledgements: DirectlyCoded {
-    public func write(to text: inout JSONText) -> Bool {
-        text.beginObject()
-        guard text.field("results", results) else { return false }
-        text.endObject()
-        return true
-    }
+    public func write(to text: inout JSONText) -> Bool { text.object(of: "results", results) }
     public init?(json: JSONValue) {
         guard let results = json["results"]?.list(Result.init(json:)) else { return nil }
         self.init([])
@@ -129,12 +124,7 @@ extension AnnounceReply.Result: DirectlyCoded {
 }
 
 extension AnnounceReply: DirectlyCoded {
-    public func write(to text: inout JSONText) -> Bool {
-        text.beginObject()
-        guard text.field("results", results) else { return false }
-        text.endObject()
-        return true
-    }
+    public func write(to text: inout JSONText) -> Bool { text.object(of: "results", results) }
     public init?(json: JSONValue) {
         guard let results = json["results"]?.list(Result.init(json:)) else { return nil }
         self.init(results: results)
@@ -155,5 +145,16 @@ extension Acknowledgement: DirectlyCoded {
             let duplicate = fields["duplicate"]?.bool
         else { return nil }
         self.init(chunk: chunk, position: position, duplicate: duplicate)
+    }
+}
+
+extension JSONText {
+    /// An object with one field, a list.
+    /// - Returns: false when only the Codable form writes one of its values.
+    fileprivate mutating func object(of name: StaticString, _ list: [some DirectlyCoded]) -> Bool {
+        beginObject()
+        guard field(name, list) else { return false }
+        endObject()
+        return true
     }
 }
