@@ -301,9 +301,11 @@ struct PrecisionFamilyTests {
         let (independent, _) = try state("diagonal"), (coupled, form) = try state(family)
         let truth = try independent.precision.tensors.flatMap { try $0.tensor.doubles() }, found = try Self.dense(coupled, form)
         for (index, value) in truth.enumerated() { #expect(abs(found[index][index] - value) < 1e-4 * value) }
-        // And it does couple weights, symmetrically.
+        // And it does couple weights, symmetrically: but for the rounding of some ten products in Float32, none of which exceeds the diagonal's.
         #expect(found.indices.contains { row in found.indices.contains { $0 != row && abs(found[row][$0]) > 1 } })
-        for row in found.indices { for column in found.indices { #expect(abs(found[row][column] - found[column][row]) < 1e-3) } }
+        for row in found.indices {
+            for column in 0..<row { #expect(abs(found[row][column] - found[column][row]) < 1e-5 * (found[row][row] * found[column][column]).squareRoot()) }
+        }
     }
 
     @Test("the share of C in the prior's gradient is that of ½ xᵀ C x, by finite differences", arguments: ["channel", "lowRank", "lastLayer", "full", "kronecker"])
