@@ -174,6 +174,69 @@ struct SpoolCrashTests {
         #expect(again.items().count == 20)
     }
 
+    @Test("of small chunks that come together and do not all have room, exactly those are held that were told to be written")
+    func fullForSome() async throws {
+        guard let disk = SmallDisk() else { return }
+        let spool = try Spool(folder: disk.path + "/spool", report: { _ in }, fatal: { Issue.record("a full disk is not the end: \($0)") })
+        #expect(try await Self.put(spool, Data("first".utf8)) == .written)
+        try Data(repeating: 0, count: 420_000).write(to: URL(fileURLWithPath: disk.path + "/filler"))
+        // Each comes twice: the second one is there only if the first one is.
+        let payloads = (0..<40).flatMap { number in [Data](repeating: Data(repeating: UInt8(number), count: 20_000), count: 2) }
+        let results = Mutex<[Result<Spool.Stored, AccrueError>]>([])
+        await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
+            let isPrepared = spool.prepare {
+                for payload in payloads {
+                    spool.append(Self.chunk(payload), incarnation: "i", bytes: payload) { result in
+                        if results.withLock({ $0.append(result); return $0.count }) == payloads.count { done.resume() }
+                    }
+                }
+            }
+            #expect(isPrepared)
+        }
+        var told: [Spool.Stored: Int] = [:], refused = 0
+        for result in results.withLock({ $0 }) {
+            switch result {
+            case .success(let stored): told[stored, default: 0] += 1
+            case .failure(let error):
+                #expect(error.code == .unavailable && error.problem == "No space left on device")
+                refused += 1
+            }
+        }
+        let held = Set(payloads).filter { spool.holds(Self.key($0)) }
+        #expect((1..<40).contains(held.count))
+        #expect(told == [.written: held.count, .present: held.count] && refused == 2 * (40 - held.count))
+        spool.stop()
+        let again = try Spool(folder: disk.path + "/spool", report: { Issue.record("\($0)") }, fatal: { _ in })
+        #expect(again.items().count == held.count + 1)
+        for payload in held { #expect(try again.bytes(of: Self.key(payload)) == payload) }
+    }
+
+    @Test("small chunks that come together fill one segment after the other, each payload at a multiple of 64 bytes")
+    func togetherOverSegments() async throws {
+        let folder = try SpoolTests.Folder(), spool = try folder.open(segmentBytesMax: 20_000, ahead: 16_384)
+        let payloads = (0..<60).map { Data(repeating: UInt8($0), count: 1_000 + $0) }
+        let written = Mutex(0)
+        await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
+            let isPrepared = spool.prepare {
+                for payload in payloads {
+                    spool.append(Self.chunk(payload), incarnation: "i", bytes: payload) { result in
+                        #expect(throws: Never.self) { try result.get() }
+                        if written.withLock({ $0 += 1; return $0 }) == payloads.count { done.resume() }
+                    }
+                }
+            }
+            #expect(isPrepared)
+        }
+        // One record may begin before the end of a segment and go beyond it.
+        let segments = try folder.segments
+        #expect(segments.count >= 4)
+        for index in segments.indices { #expect(try Data(contentsOf: folder.segment(index)).count <= 20_000 + 2_048) }
+        spool.stop()
+        let again = try folder.open(segmentBytesMax: 20_000)
+        #expect(again.items().count == payloads.count)
+        for payload in payloads { #expect(try again.bytes(of: Self.key(payload)) == payload) }
+    }
+
     @Test("files that are no segments are left alone")
     func strangers() async throws {
         let folder = try SpoolTests.Folder()

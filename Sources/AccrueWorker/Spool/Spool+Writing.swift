@@ -9,10 +9,28 @@ extension Spool {
         var segment: SpoolSegment
         var offset: Int
     }
-    private enum Placed {
-        case written(Written)
-        /// The disk has no room; nothing of the record is left on it.
-        case full(AccrueError)
+
+    /// What became of a group, and what of it is still to be written.
+    private struct Group {
+        var written: [Written] = []
+        var outcomes: [(Completion?, Result<Stored, AccrueError>)] = []
+        /// Of chunks that are written.
+        var keys: Set<SpoolKey> = []
+        /// Small records that go by one write, and the keys of their chunks; records of drops are among them, for the order in a file counts.
+        var small: [Append] = []
+        var smallKeys: Set<SpoolKey> = []
+
+        /// - Parameter offset: of the payload.
+        mutating func add(_ append: Append, _ segment: SpoolSegment, _ offset: Int) {
+            guard let completion = append.completion else { return }
+            written.append(Written(append: append, segment: segment, offset: offset))
+            keys.insert(append.record.key)
+            outcomes.append((completion, .success(.written)))
+        }
+
+        mutating func refuse(_ append: Append, _ error: AccrueError) {
+            if let completion = append.completion { outcomes.append((completion, .failure(error))) }
+        }
     }
 
     /// Writes and makes durable what waits.
@@ -24,42 +42,12 @@ extension Spool {
             return false
         }
         guard !batch.isEmpty else { return !isStopped }
-        var written: [Written] = []
-        var outcomes: [(Completion?, Result<Stored, AccrueError>)] = []
-        var keys: Set<SpoolKey> = []
+        var group = Group()
         do throws(AccrueError) {
-            for append in batch {
-                let key = append.record.key
-                if append.completion == nil {
-                    // No segment is begun for it, and a disk may have no room: then the coordinator says again that the bytes may go.
-                    if let segment = shared.withLock({ shared in shared.writing.flatMap { shared.segments[$0] } }) { _ = try place(append, in: segment) }
-                    continue
-                }
-                guard !keys.contains(key), !holds(key) else {
-                    if let place = append.room?.take() { try giveBack(place) }
-                    outcomes.append((append.completion, .success(.present)))
-                    continue
-                }
-                if let laid = append.room?.take() {
-                    written.append(try complete(append, laid))
-                    keys.insert(key)
-                    outcomes.append((append.completion, .success(.written)))
-                    continue
-                }
-                guard let segment = try currentSegment() else {
-                    outcomes.append((append.completion, .failure(full(append, "no file can be made there: \(String(cString: strerror(ENOSPC)))"))))
-                    continue
-                }
-                switch try place(append, in: segment) {
-                case .written(let here):
-                    written.append(here)
-                    keys.insert(key)
-                    outcomes.append((append.completion, .success(.written)))
-                case .full(let error): outcomes.append((append.completion, .failure(error)))
-                }
-            }
+            for append in batch { try take(append, &group) }
+            try placeSmall(&group)
             // One, as a rule: who was laid down in the segment before is written there.
-            for segment in Dictionary(written.map { ($0.segment.number, $0.segment) }, uniquingKeysWith: { first, _ in first }).values {
+            for segment in Dictionary(group.written.map { ($0.segment.number, $0.segment) }, uniquingKeysWith: { first, _ in first }).values {
                 try segment.synchronise(synchronise)
             }
         } catch {
@@ -68,13 +56,87 @@ extension Spool {
             return false
         }
         let settled = shared.withLock { shared in
-            for write in written { Self.enter(write.append.record, write.segment, write.offset, write.append.payload.count, &shared) }
+            for write in group.written { Self.enter(write.append.record, write.segment, write.offset, write.append.payload.count, &shared) }
             return shared.settled
         }
-        for (completion, outcome) in outcomes { completion?(outcome) }
+        for (completion, outcome) in group.outcomes { completion?(outcome) }
         settled?()
         return true
     }
+
+    /// Writes one of a group, or puts it among the small ones that are written together.
+    private func take(_ append: Append, _ group: inout Group) throws(AccrueError) {
+        if append.completion != nil {
+            let key = append.record.key
+            // Whether it is there is known when what waits is written, or has no room.
+            if group.smallKeys.contains(key) { try placeSmall(&group) }
+            guard !group.keys.contains(key), !holds(key) else {
+                if let place = append.room?.take() { try giveBack(place) }
+                return group.outcomes.append((append.completion, .success(.present)))
+            }
+            if let laid = append.room?.take() { return group.add(append, laid.segment, try complete(append, laid)) }
+            guard append.payload.count <= smallBytesMax else {
+                try placeSmall(&group)
+                return try placeLarge(append, &group)
+            }
+            group.smallKeys.insert(key)
+        }
+        group.small.append(append)
+    }
+
+    /// For a large record writing zeros first would take as long as its growing costs.
+    private var smallBytesMax: Int { aheadBytes / 4 }
+
+    /// Writes the small records that wait behind the others: all by one write, unless a segment ends or the disk has no room for all.
+    /// - Throws: `unavailable` when the disk fails.
+    private func placeSmall(_ group: inout Group) throws(AccrueError) {
+        var left = group.small[...]
+        group.small = []
+        group.smallKeys = []
+        var isOneByOne = false
+        while let first = left.first {
+            // None is begun for records of drops, and a disk may have no room: then the coordinator says again that the bytes may go.
+            let segment = left.contains { $0.completion != nil } ? try currentSegment() : shared.withLock { shared in shared.writing.flatMap { shared.segments[$0] } }
+            guard let segment else {
+                for append in left { group.refuse(append, full(append, Self.noFile)) }
+                return
+            }
+            var bytes = Data(), payloads: [Int] = []
+            for append in left where payloads.isEmpty || !isOneByOne && segment.end + bytes.count < segmentBytesMax {
+                bytes.append(try append.record.head(payloadBytes: append.payload.count, salt: segment.name.salt))
+                payloads.append(bytes.count)
+                bytes.append(append.payload)
+                bytes.append(Data(count: SpoolRecord.aligned(bytes.count) - bytes.count))
+            }
+            guard let start = try segment.append([bytes], ahead: max(0, min(aheadBytes, segmentBytesMax - segment.end - bytes.count))) else {
+                if payloads.count == 1 {
+                    group.refuse(first, full(first, Self.noRoom))
+                    left.removeFirst()
+                }
+                isOneByOne = true
+                continue
+            }
+            let placed = left.prefix(payloads.count)
+            left.removeFirst(payloads.count)
+            // Counted before they are entered, or a segment begun for the next records would take this one for empty and delete it.
+            shared.withLock { $0.live[segment.number, default: 0] += placed.count { $0.completion != nil } }
+            for (append, payload) in zip(placed, payloads) { group.add(append, segment, start + payload) }
+        }
+    }
+
+    /// Writes one record behind the others, without copying it.
+    /// - Throws: `unavailable` when the disk fails.
+    private func placeLarge(_ append: Append, _ group: inout Group) throws(AccrueError) {
+        guard let segment = try currentSegment() else { return group.refuse(append, full(append, Self.noFile)) }
+        let head = try append.record.head(payloadBytes: append.payload.count, salt: segment.name.salt)
+        let padding = Data(count: SpoolRecord.aligned(append.payload.count) - append.payload.count)
+        guard let start = try segment.append([head, append.payload, padding], ahead: 0) else { return group.refuse(append, full(append, Self.noRoom)) }
+        shared.withLock { $0.live[segment.number, default: 0] += 1 }
+        group.add(append, segment, start + head.count)
+    }
+
+    private static let noRoom = String(cString: strerror(ENOSPC))
+    private static let noFile = "no file can be made there: \(noRoom)"
 
     /// What waits, taken when nothing is left to be done before it is written: a preparation may ask for another, as for laying down what it appends.
     private func prepared() -> (batch: [Append], isStopped: Bool, isBroken: Bool) {
@@ -102,27 +164,12 @@ extension Spool {
     }
 
     /// Writes the head of a record whose payload is laid down.
-    private func complete(_ append: Append, _ place: SpoolRoom.Place) throws(AccrueError) -> Written {
+    /// - Returns: where the payload begins.
+    private func complete(_ append: Append, _ place: SpoolRoom.Place) throws(AccrueError) -> Int {
         let head = try append.record.head(payloadBytes: append.payload.count, salt: place.segment.name.salt)
         precondition(head.count == place.headBytes, "a record's head has \(head.count) bytes; \(place.headBytes) were left for it")
         guard try place.segment.write(head: head, at: place.start) else { throw SpoolSegment.error("writing \(head.count) bytes to \(place.segment.path)") }
-        return Written(append: append, segment: place.segment, offset: place.start + head.count)
-    }
-
-    /// Writes one record behind the others.
-    /// - Throws: `unavailable` when the disk fails.
-    private func place(_ append: Append, in segment: SpoolSegment) throws(AccrueError) -> Placed {
-        let head = try append.record.head(payloadBytes: append.payload.count, salt: segment.name.salt)
-        let padding = Data(count: SpoolRecord.aligned(append.payload.count) - append.payload.count)
-        // For a large record writing zeros first would take as long as its growing costs.
-        let isSmall = append.payload.count <= aheadBytes / 4
-        let ahead = isSmall ? max(0, min(aheadBytes, segmentBytesMax - segment.end)) : 0
-        guard let start = try segment.append([head, append.payload, padding], ahead: ahead) else {
-            return .full(full(append, String(cString: strerror(ENOSPC))))
-        }
-        // Counted before it is entered, or a segment begun for the next record of the batch would take this one for empty and delete it.
-        if append.completion != nil { shared.withLock { $0.live[segment.number, default: 0] += 1 } }
-        return .written(Written(append: append, segment: segment, offset: start + head.count))
+        return place.start + head.count
     }
 
     private func full(_ append: Append, _ problem: String) -> AccrueError {

@@ -1,4 +1,5 @@
 public import AccrueCore
+import Crypto
 import Foundation
 
 /// What one record of a segment says about itself, and its bytes.
@@ -29,11 +30,15 @@ struct SpoolRecord: Codable, Equatable {
     /// Everything before the payload, padded.
     /// - Parameter salt: of the segment; nil in one of an earlier release.
     func head(payloadBytes: Int, salt: UInt64?) throws(AccrueError) -> Data {
-        let description = if let text { Data(text) } else { try JSONValue(encoding: self).canonicalBytes }
-        var bytes = Self.fixedPart(descriptionBytes: description.count, payloadBytes: payloadBytes)
-        bytes.append(Self.checksum(bytes, description, salt))
-        bytes.append(description)
-        bytes.append(Data(count: Self.aligned(bytes.count) - bytes.count))
+        let description = if let text { text } else { [UInt8](try JSONValue(encoding: self).canonicalBytes) }
+        let count = Self.aligned(Self.prefixBytes + description.count)
+        var bytes = Data(capacity: count)
+        bytes.append(Self.magic)
+        for number in [UInt64(description.count), UInt64(payloadBytes), 0] { withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) } }
+        let checksum = description.withUnsafeBytes { description in bytes.withUnsafeBytes { Self.checksum($0, description, salt) } }
+        bytes.append(contentsOf: checksum)
+        bytes.append(contentsOf: description)
+        bytes.append(Data(count: count - bytes.count))
         return bytes
     }
 
@@ -49,8 +54,8 @@ struct SpoolRecord: Codable, Equatable {
 
     /// The record of a prefix and its description, nil when either is damaged.
     init?(prefix: Data, description: Data, salt: UInt64?) {
-        guard Self.checksum(prefix.prefix(32), description, salt) == prefix.suffix(Self.checksumDigits),
-            let record: SpoolRecord = try? JSONValue(parsing: description).decode(while: "reading a spool record")
+        let checksum = prefix.prefix(32).withUnsafeBytes { fixed in description.withUnsafeBytes { Self.checksum(fixed, $0, salt) } }
+        guard checksum.elementsEqual(prefix.suffix(Self.checksumDigits)), let record: SpoolRecord = try? JSONValue(parsing: description).decode(while: "reading a spool record")
         else { return nil }
         self = record
     }
@@ -66,18 +71,12 @@ struct SpoolRecord: Codable, Equatable {
         isDrop = true
     }
 
-    private static func fixedPart(descriptionBytes: Int, payloadBytes: Int) -> Data {
-        var bytes = magic
-        for number in [UInt64(descriptionBytes), UInt64(payloadBytes), 0] { withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) } }
-        return bytes
-    }
-
-    private static func checksum(_ fixed: Data, _ description: Data, _ salt: UInt64?) -> Data {
-        var bytes = Data(capacity: 8 + fixed.count + description.count)
-        if let salt { withUnsafeBytes(of: salt.littleEndian) { bytes.append(contentsOf: $0) } }
-        bytes.append(fixed)
-        bytes.append(description)
-        return Data(ContentHash(of: bytes).hex.utf8.prefix(checksumDigits))
+    private static func checksum(_ fixed: UnsafeRawBufferPointer, _ description: UnsafeRawBufferPointer, _ salt: UInt64?) -> [UInt8] {
+        var hash = SHA256()
+        if let salt { withUnsafeBytes(of: salt.littleEndian) { hash.update(bufferPointer: $0) } }
+        hash.update(bufferPointer: fixed)
+        hash.update(bufferPointer: description)
+        return Array(ContentHash(hash.finalize()).hex.utf8.prefix(checksumDigits))
     }
 }
 
