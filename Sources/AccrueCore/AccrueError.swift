@@ -48,6 +48,13 @@ public struct AccrueError: Error, Codable, Equatable, Sendable {
         self.retryAfterMs = retryAfterMs
     }
 
+    /// The same, with more words about what was being done.
+    public func adding(toOperation words: String) -> AccrueError {
+        var error = self
+        error.operation += words
+        return error
+    }
+
     /// The exit code that the commands return for this error.
     public var exitCode: Int32 { code.exitCode }
 }

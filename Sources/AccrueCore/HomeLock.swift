@@ -9,7 +9,7 @@ public final class HomeLock: Sendable {
         let path = "\(home)/\(name)"
         let operation = "locking \(path)"
         do { try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700]) } catch {
-            throw AccrueError(.unavailable, while: operation, "\(error)", hint: "choose a home directory that can be written")
+            throw AccrueError(.unavailable, while: operation, error.reason, hint: "choose a home directory that can be written")
         }
         let file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw AccrueError(.unavailable, while: operation, String(cString: strerror(errno)), hint: "choose a home directory that can be written") }

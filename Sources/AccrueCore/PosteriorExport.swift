@@ -20,7 +20,7 @@ public struct PosteriorExport: Equatable, Sendable {
     /// - Throws: `unavailable` when the file cannot be written.
     public func write(to path: String) throws(AccrueError) {
         do { try bytes.write(to: URL(fileURLWithPath: path), options: .atomic) } catch {
-            throw AccrueError(.unavailable, while: "writing the posterior to \(path)", "\(error)", hint: "check that the folder exists and can be written")
+            throw AccrueError(.unavailable, while: "writing the posterior to \(path)", error.reason, hint: "check that the folder exists and can be written")
         }
     }
 }

@@ -27,11 +27,7 @@ public enum RunProfile {
         try check(file)
         for name in names(of: file) {
             let changed = try applying(name, to: file)
-            do throws(AccrueError) { try check(changed) } catch {
-                var error = error
-                error.operation += " with profile '\(name)'"
-                throw error
-            }
+            do throws(AccrueError) { try check(changed) } catch { throw error.adding(toOperation: " with profile '\(name)'") }
         }
     }
 

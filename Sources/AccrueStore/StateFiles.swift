@@ -17,7 +17,7 @@ public struct StateFiles: Sendable {
             for name in try FileManager.default.contentsOfDirectory(atPath: directory) where name.hasSuffix(".aside") {
                 try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
             }
-        } catch { throw Self.failure("opening the state directory \(directory)", "\(error)") }
+        } catch { throw Self.failure("opening the state directory \(directory)", error.reason) }
     }
 
     /// Makes bytes durable under their hash. Putting the same bytes again does nothing.
@@ -81,7 +81,7 @@ public struct StateFiles: Sendable {
                 try FileManager.default.removeItem(atPath: "\(directory)/\(name)")
                 deleted += 1
             }
-        } catch { throw Self.failure("deleting states that no version needs in \(directory)", "\(error)") }
+        } catch { throw Self.failure("deleting states that no version needs in \(directory)", error.reason) }
         return deleted
     }
 

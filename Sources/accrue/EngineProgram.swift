@@ -63,7 +63,7 @@ enum EngineProgram {
         } ?? .nullDevice
         process.standardOutput = output
         process.standardError = errors
-        do { try process.run() } catch { throw AccrueError(.unavailable, while: operation, "\(error)", hint: "check that accrue-engine runs on this machine") }
+        do { try process.run() } catch { throw AccrueError(.unavailable, while: operation, error.reason, hint: "check that accrue-engine runs on this machine") }
         // What is asked for here fits a pipe's buffer, so reading one after the other cannot block it.
         let printed = output.fileHandleForReading.allBytes()
         let complaint = String(decoding: errors.fileHandleForReading.allBytes(), as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)

@@ -85,4 +85,17 @@ struct ValuesTests {
     func exitCodes() {
         #expect(Set(AccrueError.Code.allCases.map(\.exitCode)).count == AccrueError.Code.allCases.count)
     }
+
+    @Test("what Foundation could not do is said in the system's words, and what else went wrong in its own")
+    func reasons() {
+        func reason(_ work: () throws -> Void) -> String? {
+            do { try work() } catch { return error.reason }
+            return nil
+        }
+        let missing = URL(fileURLWithPath: "/no such folder/file")
+        #expect(reason { try Data().write(to: missing, options: .atomic) } == "No such file or directory")
+        #expect(reason { _ = try Data(contentsOf: missing) } == "No such file or directory")
+        let own = AccrueError(.notFound, while: "looking", "nothing is there")
+        #expect(reason { throw own } == own.description)
+    }
 }

@@ -17,12 +17,7 @@ public struct OutgoingChunk: Sendable {
         self.title = title
     }
 
-    func named(_ error: AccrueError) -> AccrueError {
-        guard let title else { return error }
-        var error = error
-        error.operation += ", \(title)"
-        return error
-    }
+    func named(_ error: AccrueError) -> AccrueError { title.map { error.adding(toOperation: ", \($0)") } ?? error }
 }
 
 extension ClusterConnection {

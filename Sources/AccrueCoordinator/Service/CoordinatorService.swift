@@ -74,7 +74,7 @@ public struct CoordinatorService: Sendable {
         do {
             try FileManager.default.createDirectory(atPath: settings.run, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         } catch {
-            throw AccrueError(.unavailable, while: "opening \(settings.run)", "\(error)", hint: "choose a home that can be written")
+            throw AccrueError(.unavailable, while: "opening \(settings.run)", error.reason, hint: "choose a home that can be written")
         }
     }
 }

@@ -284,17 +284,13 @@ extension Ingest {
                 guard let self else { return }
                 guard failure == nil, let now = pipelines[push.pipeline], now.incarnation != pipeline.incarnation || now.declaration.schema != pipeline.declaration.schema
                 else { return refuse(request, error) }
-                checking.submit { [weak self] in self?.again(bytes, push, now, request) }
+                checking.submit { [weak self] in
+                    guard let self, let fits = read(bytes, push, now, request, isCurrent: true) else { return }
+                    keep([fits])
+                }
             }
             return nil
         }
-    }
-
-    private func again(_ bytes: Data, _ push: Push, _ pipeline: PipelineRecord, _ request: Request) {
-        do throws(AccrueError) {
-            let chunk = try Self.check(bytes, key: push.key, schema: pipeline.declaration.schema, while: "taking a chunk of pipeline '\(push.pipeline)'")
-            store(CheckedPush(chunk: chunk, bytes: bytes, hash: push.hash, pipeline: pipeline, request: request))
-        } catch { refuse(request, error) }
     }
 
     /// The chunk's bytes; nil while pieces are missing (the piece is answered then).
@@ -326,12 +322,7 @@ extension Ingest {
         }
     }
 
-    static func check(_ bytes: Data, key: String?, schema: Schema, while operation: String) throws(AccrueError) -> LogEntry.Chunk {
-        let rows = try rows(in: bytes, schema: schema, while: operation)
-        return LogEntry.Chunk(identity: rows.identity, key: key, rows: rows.count, bytes: bytes.count)
-    }
-
-    private static func rows(in bytes: Data, schema: Schema, while operation: String) throws(AccrueError) -> Rows {
+    static func rows(in bytes: Data, schema: Schema, while operation: String) throws(AccrueError) -> Rows {
         let tensors: [String: TensorBytes]
         do { tensors = try Safetensors.decode(bytes).tensors } catch {
             throw AccrueError(error.code, while: operation, error.problem, hint: error.hint)

@@ -35,7 +35,8 @@ public struct PushMeasurement: Sendable {
         for (index, frames) in pushes.enumerated() {
             let start = MonotonicTime.now()
             let message = try Message(frames: frames), push = try message.read(Push.self), bytes = message.joinedPayload
-            let chunk = try Ingest.check(bytes, key: push.key, schema: schema, while: "taking a chunk")
+            let rows = try Ingest.rows(in: bytes, schema: schema, while: "taking a chunk")
+            let chunk = LogEntry.Chunk(identity: rows.identity, key: push.key, rows: rows.count, bytes: bytes.count)
             try keep(chunk, bytes)
             let announce = Announce(worker: "worker-0", pipeline: push.pipeline, incarnation: "measured", items: [.init(chunk)])
             _ = try Message(.announce, id: "announce-\(index)", encoding: announce).frames()

@@ -84,7 +84,7 @@ public struct MemberSettings: Sendable {
         guard listen.hasPrefix("ipc://") else { return }
         let folder = (String(listen.dropFirst(6)) as NSString).deletingLastPathComponent
         do { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700]) } catch {
-            throw AccrueError(.unavailable, while: "opening \(listen)", "\(error)", hint: "choose a home that can be written")
+            throw AccrueError(.unavailable, while: "opening \(listen)", error.reason, hint: "choose a home that can be written")
         }
     }
 
@@ -100,7 +100,7 @@ public struct MemberSettings: Sendable {
             try FileManager.default.createDirectory(atPath: home, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
             try name.write(toFile: path, atomically: true, encoding: .utf8)
         } catch {
-            throw AccrueError(.unavailable, while: "writing \(path)", "\(error)", hint: "choose a home that can be written")
+            throw AccrueError(.unavailable, while: "writing \(path)", error.reason, hint: "choose a home that can be written")
         }
         return name
     }

@@ -104,7 +104,7 @@ public final class Spool: Sendable {
         self.fatal = fatal
         self.report = report
         do { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700]) } catch {
-            throw AccrueError(.unavailable, while: "opening spool \(folder)", "\(error)", hint: "choose a home that can be written")
+            throw AccrueError(.unavailable, while: "opening spool \(folder)", error.reason, hint: "choose a home that can be written")
         }
         // A file that may not grow is an error to answer, not the end of the process.
         signal(SIGXFSZ, SIG_IGN)

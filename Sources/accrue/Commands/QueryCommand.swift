@@ -68,7 +68,7 @@ struct QueryCommand: AsyncParsableCommand {
         guard !answer.tensors.isEmpty else { throw AccrueError(.invalidInput, while: operation, "the answer to '\(verb)' has no tensors", hint: "leave --out out") }
         let metadata = ["answer": answer.reply.header.canonical, "pipeline": answer.reply.pipeline, "version": String(answer.reply.version)]
         do { try Safetensors(tensors: answer.tensors, metadata: metadata).encode().write(to: URL(fileURLWithPath: path), options: .atomic) } catch {
-            throw AccrueError(.unavailable, while: operation, "\(error)", hint: "check that the folder exists and can be written")
+            throw AccrueError(.unavailable, while: operation, error.reason, hint: "check that the folder exists and can be written")
         }
     }
 
