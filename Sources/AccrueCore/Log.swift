@@ -95,8 +95,10 @@ public struct Stretch: Codable, Equatable, Sendable {
     /// that follows at least one chunk, or before an import or a change of settings, which is a stretch of its own. What a `setAside` entry names,
     /// anywhere later in the log, is left out. Nil while the round is open.
     ///
-    /// - Parameter entries: the log after `position`, in order; entries at or before it are skipped.
-    public static func next(in entries: [LogEntry], after position: Int, chunksPerRound: Int) -> Stretch? {
+    /// - Parameters:
+    ///   - entries: the log after `position`, in order; entries at or before it are skipped.
+    ///   - setAside: positions that the `setAside` entries among them name; nil: they are looked for, in all of the log.
+    public static func next(in entries: some Collection<LogEntry>, after position: Int, chunksPerRound: Int, setAside named: Set<Int>? = nil) -> Stretch? {
         var chunks: [PositionedChunk] = []
         var through: Int?
         var change: Change?
@@ -118,9 +120,8 @@ public struct Stretch: Codable, Equatable, Sendable {
             if through != nil { break }
         }
         guard let through else { return nil }
-        var setAside: Set<Int> = []
-        for entry in entries where entry.position > position {
-            if case .setAside(let positions, _) = entry.kind { setAside.formUnion(positions) }
+        let setAside = named ?? entries.reduce(into: []) { set, entry in
+            if entry.position > position, case .setAside(let positions, _) = entry.kind { set.formUnion(positions) }
         }
         return Stretch(
             after: position, through: through, chunks: chunks.filter { !setAside.contains($0.position) }, change: setAside.contains(through) ? nil : change)

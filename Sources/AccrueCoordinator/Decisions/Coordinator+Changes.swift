@@ -210,24 +210,24 @@ extension Coordinator {
         }
     }
 
-    private mutating func published(_ version: VersionRecord, _ incarnation: String, at now: Moment) {
-        guard var pipeline = pipelines[incarnation] else { return }
-        let remarks = pipeline.round?.remarks ?? []
-        let dropped = pipeline.published(version)
-        pipelines[incarnation] = pipeline
+    mutating func published(_ version: VersionRecord, _ incarnation: String, at now: Moment) {
+        guard let name = pipelines[incarnation]?.name else { return }
+        let remarks = pipelines[incarnation]?.round?.remarks ?? []
+        // In place: a copy would be one of all the log.
+        let dropped = pipelines[incarnation]?.published(version) ?? []
         cancelLeases(incarnation)
         for (identity, workers) in dropped {
             for worker in workers.sorted() { tell(worker, .drop, Drop(incarnation: incarnation, identity: identity)) }
         }
         let text =
-            switch pipeline.log.change(at: version.through) {
+            switch pipelines[incarnation]?.log.change(at: version.through) {
             case .adopt(let imported): "is the import \(imported.file.short)"
             case .adapt: "has the appended classes"
             case nil: "absorbs \(version.absorbedChunks) chunks, \(version.absorbedRows) rows"
             }
-        note("version", pipeline.name, "version \(version.version) \(text)", at: now)
-        for remark in remarks { note(remark.kind.rawValue, pipeline.name, "version \(version.version): \(remark.text)", at: now) }
-        hint(.version, pipeline.name, version: version.version)
+        note("version", name, "version \(version.version) \(text)", at: now)
+        for remark in remarks { note(remark.kind.rawValue, name, "version \(version.version): \(remark.text)", at: now) }
+        hint(.version, name, version: version.version)
         answerAwaiting(incarnation)
     }
 

@@ -26,6 +26,8 @@ struct PipelineLog: Sendable {
     private(set) var cursor = 0
     /// Rounds behind the cursor that are complete.
     private(set) var completeRounds = 0
+    /// Positions behind the cursor that entries set aside, so that no round need look for them in all of the log.
+    private var setAsideBehind: Set<Int> = []
     /// Chunks after the last complete round.
     private(set) var openChunks = 0
     private let chunksPerRound: Int
@@ -51,6 +53,7 @@ struct PipelineLog: Sendable {
             if openChunks > 0 { closeRound() }
             closeRound()
         case .setAside(let positions, let reason):
+            setAsideBehind.formUnion(positions.filter { $0 > cursor })
             for position in positions where standings[position] == .waiting && !changesSchema(at: position) {
                 standings[position] = .setAside(reason: reason)
                 guard let chunk = chunk(at: position) else { continue }
@@ -80,12 +83,13 @@ struct PipelineLog: Sendable {
     /// The round up to `through` is over, with or without a version.
     mutating func pass(through: Int) {
         cursor = through
+        if !setAsideBehind.isEmpty { setAsideBehind = setAsideBehind.filter { $0 > through } }
         completeRounds -= 1
     }
 
     /// The round to learn next; nil while it is open.
     var nextStretch: Stretch? {
-        completeRounds > 0 ? Stretch.next(in: Array(entries[cursor...]), after: cursor, chunksPerRound: chunksPerRound) : nil
+        completeRounds > 0 ? Stretch.next(in: entries[cursor...], after: cursor, chunksPerRound: chunksPerRound, setAside: setAsideBehind) : nil
     }
 
     func chunk(at position: Int) -> LogEntry.Chunk? {

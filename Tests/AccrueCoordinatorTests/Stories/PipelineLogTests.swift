@@ -1,4 +1,5 @@
 import AccrueCore
+import AccrueTesting
 import AccrueWire
 import Testing
 
@@ -41,6 +42,29 @@ struct PipelineLogTests {
         }
         #expect(through == [3, 5])
         #expect(log.openChunks == 1 && log.completeRounds == 0)
+    }
+
+    @Test("the next round is that of the whole log, whatever was set aside and passed by", arguments: 0..<40)
+    func likeTheWholeLog(seed: UInt64) throws {
+        var random = SplitMix(state: seed)
+        let size = Int.random(in: 1...4, using: &random)
+        var log = Self.log([], chunksPerRound: size), rounds = 0, aside = 0
+        for step in 0..<300 {
+            switch Int.random(in: 0..<8, using: &random) {
+            case 0: log.append(.cut)
+            case 1 where log.lastPosition > log.cursor:
+                log.append(.setAside(positions: (0..<2).map { _ in Int.random(in: log.cursor + 1...log.lastPosition, using: &random) }, reason: "bad"))
+            case 2:
+                let stretch = log.nextStretch
+                #expect(stretch == Stretch.next(in: log.entries, after: log.cursor, chunksPerRound: size))
+                guard let stretch else { continue }
+                rounds += 1
+                aside += stretch.through - stretch.after - stretch.chunks.count
+                if stretch.isEmpty { log.pass(through: stretch.through) } else { log.absorb(through: stretch.through, version: rounds) }
+            default: log.append(Self.chunk("\(step)"))
+            }
+        }
+        #expect(rounds > 5 && aside > 0)
     }
 
     @Test("content is needed while any of its positions may still be learned")

@@ -4,5 +4,5 @@ import ArgumentParser
 struct BenchCommand: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measure a running daemon, or the engine.",
-        subcommands: [Query.self, Ingest.self, Swap.self, Step.self, Fisher.self, Merge.self, Push.self, Announce.self, Predict.self])
+        subcommands: [Query.self, Ingest.self, Swap.self, Step.self, Fisher.self, Merge.self, Push.self, Announce.self, Log.self, Predict.self])
 }
