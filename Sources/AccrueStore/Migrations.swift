@@ -65,6 +65,16 @@ enum Migrations {
         migrator.registerMigration("3 kinds compared one by one") { db in
             try db.execute(sql: logAnew(kinds: "kind = 'chunk' OR kind = 'cut' OR kind = 'setAside' OR kind = 'import' OR kind = 'settings'"))
         }
+        // The largest of all, which the one before has, was looked for among all versions, each time.
+        migrator.registerMigration("4 a version compared with the one before it") { db in
+            try db.execute(sql: """
+                DROP TRIGGER versionFollows;
+                CREATE TRIGGER versionFollows BEFORE INSERT ON version
+                WHEN NEW.version <> (SELECT coalesce(max(version), -1) + 1 FROM version WHERE incarnation = NEW.incarnation)
+                  OR NEW.through <= coalesce((SELECT through FROM version WHERE incarnation = NEW.incarnation AND version = NEW.version - 1), -1)
+                BEGIN SELECT RAISE(ABORT, 'a version follows the one before it'); END;
+                """)
+        }
         return migrator
     }
 
