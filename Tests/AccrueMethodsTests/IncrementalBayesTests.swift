@@ -252,6 +252,16 @@ import Testing
         #expect(try temperature(["temperature": 0.7]) == 0.7)
     }
 
+    @Test("by default a round is passed over five times, or as often as 200 steps and its sweeps need", arguments: [
+        (6_000, 1, 1, 5), (1_500, 1, 1, 19), (100, 1, 1, 200), (3, 2, 1, 200), (60_000, 1, 8, 8), (128, 1, 300, 300),
+    ])
+    func epochs(rows: Int, shards: Int, sweeps: Int, epochs: Int) throws {
+        let settings = try IncrementalBayes.Settings(["model": ["kind": "mlp"]], schema: Scenario.classes(3, [2]))
+        let round = Round(index: 1, sweep: 0, sweeps: sweeps, shards: shards, shardRows: rows / shards, roundRows: rows, rowsBefore: 0, sweepKey: RandomKey(seed: 1))
+        #expect(try TrainingPlan(epochs: settings.epochs, batch: settings.batch, round: round).epochs == epochs)
+        #expect(try IncrementalBayes.Settings(["model": ["kind": "mlp"], "epochs": 3], schema: Scenario.classes(3, [2])).epochs == 3)
+    }
+
     @Test("a full family without a closed form under variational inference, batch norms, and more sweeps than epochs are refused")
     func refused() throws {
         let schema = Scenario.classes(3, [2])

@@ -16,12 +16,13 @@ public struct TrainingPlan: Equatable, Sendable {
     }
 
     /// - Parameters:
-    ///   - epochs: passes over the round's rows, over all its sweeps.
+    ///   - epochs: passes over the round's rows, over all its sweeps; nil: 5, or as many as the sweeps and 200 steps need.
     ///   - batch: rows of a step, over all shards.
     /// - Throws: `invalidInput` when there are more sweeps than epochs.
-    public init(epochs: Int, batch: Int, round: Round) throws(AccrueError) {
+    public init(epochs: Int?, batch: Int, round: Round) throws(AccrueError) {
         // A shard has at least roundRows / shards rows, so no step is empty.
-        try self.init(epochs: epochs, stepsPerEpoch: max(1, min(round.roundRows / batch, round.roundRows / round.shards)), rowsEach: nil, round: round)
+        let steps = max(1, min(round.roundRows / batch, round.roundRows / round.shards))
+        try self.init(epochs: epochs ?? max(5, round.sweeps, (200 + steps - 1) / steps), stepsPerEpoch: steps, rowsEach: nil, round: round)
     }
 
     private init(epochs: Int, stepsPerEpoch: Int, rowsEach: Int?, round: Round) throws(AccrueError) {

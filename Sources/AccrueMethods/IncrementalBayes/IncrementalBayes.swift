@@ -64,8 +64,8 @@ public enum IncrementalBayes {
         public var family: Family
         /// Columns of `family: lowRank`; default 16.
         public var rank: Int
-        /// Passes over a round's rows; default 5.
-        public var epochs: Int
+        /// Passes over a round's rows; nil (the default): 5, or as many as make 200 steps, which rounds of few rows need.
+        public var epochs: Int?
         /// Rows of a step, over all shards; default 128.
         public var batch: Int
         /// Rate at a round's first step: Adam's, default 0.003; of naturalGradient, the share of a Newton step, default 0.1.
@@ -130,7 +130,7 @@ public enum IncrementalBayes {
             if settings.has("rank"), family != .lowRank {
                 throw settings.refuse("rank", "belongs to family lowRank, not to \(family.rawValue)", hint: "leave it out, or use family lowRank")
             }
-            epochs = try settings.whole("epochs", default: 5, in: 1...100_000)
+            epochs = settings.has("epochs") ? try settings.whole("epochs", default: 5, in: 1...100_000) : nil
             batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
             learningRate = try settings.number("learningRate", default: inference == .naturalGradient ? 0.1 : 0.003, in: 1e-9...10)
             finalRate = try settings.number("finalRate", default: 0.05, in: 0...1)
