@@ -52,6 +52,32 @@ struct SpoolRoomTests {
         #expect(try await SpoolCrashTests.put(again, Self.payloads[1]) == .written)
     }
 
+    @Test("a chunk that is dropped and pushed again at the same time is held after opening again, whichever record lies first", arguments: [false, true])
+    func dropped(isWaiting: Bool) async throws {
+        let folder = try SpoolTests.Folder()
+        let spool = try folder.open(ahead: 8_192), key = SpoolCrashTests.key(Self.payloads[0])
+        for payload in Self.payloads[..<2] { #expect(try await SpoolCrashTests.put(spool, payload) == .written) }
+        let room: SpoolRoom
+        if isWaiting {
+            // The drop is asked for first, and written behind what was laid down.
+            room = try await withCheckedThrowingContinuation { continuation in
+                let isPrepared = spool.prepare {
+                    #expect(spool.drop(key))
+                    continuation.resume(with: Result { try Self.lay(spool, Self.payloads[0]) })
+                }
+                #expect(isPrepared)
+            }
+        } else {
+            room = try Self.lay(spool, Self.payloads[0])
+            #expect(spool.drop(key))
+        }
+        #expect(try await Self.put(spool, Self.payloads[0], in: room) == .written)
+        spool.stop()
+        let again = try folder.open()
+        #expect(Set(again.items().map(\.key)) == Set(Self.payloads[..<2].map(SpoolCrashTests.key)))
+        #expect(try again.bytes(of: key) == Self.payloads[0])
+    }
+
     @Test("the room of a chunk that is there already is given back")
     func present() async throws {
         let folder = try SpoolTests.Folder()

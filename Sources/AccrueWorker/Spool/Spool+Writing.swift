@@ -74,7 +74,10 @@ extension Spool {
                 if let place = append.room?.take() { try giveBack(place) }
                 return group.outcomes.append((append.completion, .success(.present)))
             }
-            if let laid = append.room?.take() { return group.add(append, laid.segment, try complete(append, laid)) }
+            if let room = append.room, let laid = room.take() {
+                if room.isFor(key) { return group.add(append, laid.segment, try complete(append, laid)) }
+                try giveBack(laid)
+            }
             guard append.payload.count <= smallBytesMax else {
                 try placeSmall(&group)
                 return try placeLarge(append, &group)

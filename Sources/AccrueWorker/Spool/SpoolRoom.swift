@@ -16,8 +16,15 @@ public final class SpoolRoom: Sendable {
 
     /// Set and taken on the spool's thread; nil when there was no room.
     private let place = Mutex<Place?>(nil)
+    /// Chunks of whose drop a record lies behind the place, or will: a record made there of one of them would be read before it.
+    private let dropped = Mutex<Set<SpoolKey>>([])
 
     func set(_ place: Place) { self.place.withLock { $0 = place } }
+
+    func note(dropped key: SpoolKey) { dropped.withLock { _ = $0.insert(key) } }
+
+    /// Whether a record of a chunk may be made here.
+    func isFor(_ key: SpoolKey) -> Bool { dropped.withLock { !$0.contains(key) } }
 
     func take() -> Place? {
         place.withLock { place in
@@ -26,6 +33,8 @@ public final class SpoolRoom: Sendable {
         }
     }
 }
+
+struct WeakRoom: Sendable { weak let room: SpoolRoom? }
 
 extension Spool {
     /// More bytes are not laid down: a payload without a head makes the next start slow.
@@ -36,6 +45,11 @@ extension Spool {
     public func lay(_ chunk: LogEntry.Chunk, incarnation: String, bytes: Data) -> SpoolRoom? {
         guard bytes.count <= Self.layBytesMax else { return nil }
         let room = SpoolRoom()
+        shared.withLock { shared in
+            shared.rooms.removeAll { $0.room == nil }
+            shared.rooms.append(WeakRoom(room: room))
+            for drop in shared.waiting where drop.completion == nil { room.note(dropped: drop.record.key) }
+        }
         // As long as the real one: hashes and checksums have as many digits, whatever they are.
         let record = SpoolRecord(incarnation: incarnation, chunk: chunk, checksum: .xxh64(0))
         return prepare { [self] in if let place = lay(record, bytes) { room.set(place) } } ? room : nil
