@@ -68,6 +68,7 @@ extension Spool {
     private func take(_ append: Append, _ group: inout Group) throws(AccrueError) {
         if append.completion != nil {
             let key = append.record.key
+            if let room = append.room { shared.withLock { $0.rooms.removeAll { $0 === room } } }
             // Whether it is there is known when what waits is written, or has no room.
             if group.smallKeys.contains(key) { try placeSmall(&group) }
             guard !group.keys.contains(key), !holds(key) else {

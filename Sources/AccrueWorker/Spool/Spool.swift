@@ -53,8 +53,8 @@ public final class Spool: Sendable {
         var writing: Int?
         var pins: [SpoolKey: Int] = [:]
         var waiting: [Append] = []
-        /// Those that somebody still has.
-        var rooms: [WeakRoom] = []
+        /// Those that wait for their chunk's record.
+        var rooms: [SpoolRoom] = []
         /// What is to be done before the next group is written.
         var preparations: [@Sendable () -> Void] = []
         /// What is to be done after all of a group were told.
@@ -216,7 +216,7 @@ public final class Spool: Sendable {
             let empty = Self.release(entry.segment.number, &shared)
             if empty == nil, !shared.isStopped {
                 shared.waiting.append(Append(record: SpoolRecord(dropping: entry.item), payload: Data(), completion: nil))
-                for room in shared.rooms { room.room?.note(dropped: key) }
+                for room in shared.rooms { room.note(dropped: key) }
             }
             return (true, empty)
         }

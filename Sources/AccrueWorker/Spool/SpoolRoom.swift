@@ -34,8 +34,6 @@ public final class SpoolRoom: Sendable {
     }
 }
 
-struct WeakRoom: Sendable { weak let room: SpoolRoom? }
-
 extension Spool {
     /// More bytes are not laid down: a payload without a head makes the next start slow.
     static let layBytesMax = Limits.frameBytesMax
@@ -46,8 +44,7 @@ extension Spool {
         guard bytes.count <= Self.layBytesMax else { return nil }
         let room = SpoolRoom()
         shared.withLock { shared in
-            shared.rooms.removeAll { $0.room == nil }
-            shared.rooms.append(WeakRoom(room: room))
+            shared.rooms.append(room)
             for drop in shared.waiting where drop.completion == nil { room.note(dropped: drop.record.key) }
         }
         // As long as the real one: hashes and checksums have as many digits, whatever they are.
