@@ -25,6 +25,22 @@ struct SpoolCrashTests {
         }.get()
     }
 
+    /// Stores payloads in one group; what became of each, in the order in which it was told.
+    static func putTogether(_ spool: Spool, _ payloads: [Data]) async -> [Result<Spool.Stored, AccrueError>] {
+        let results = Mutex<[Result<Spool.Stored, AccrueError>]>([])
+        await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
+            let isPrepared = spool.prepare {
+                for payload in payloads {
+                    spool.append(chunk(payload), incarnation: "i", bytes: payload) { result in
+                        if results.withLock({ $0.append(result); return $0.count }) == payloads.count { done.resume() }
+                    }
+                }
+            }
+            #expect(isPrepared)
+        }
+        return results.withLock { $0 }
+    }
+
     @Test("cut at every single byte, a segment gives exactly the records that were finished")
     func everyLength() async throws {
         let folder = try SpoolTests.Folder()
@@ -182,19 +198,8 @@ struct SpoolCrashTests {
         try Data(repeating: 0, count: 420_000).write(to: URL(fileURLWithPath: disk.path + "/filler"))
         // Each comes twice: the second one is there only if the first one is.
         let payloads = (0..<40).flatMap { number in [Data](repeating: Data(repeating: UInt8(number), count: 20_000), count: 2) }
-        let results = Mutex<[Result<Spool.Stored, AccrueError>]>([])
-        await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
-            let isPrepared = spool.prepare {
-                for payload in payloads {
-                    spool.append(Self.chunk(payload), incarnation: "i", bytes: payload) { result in
-                        if results.withLock({ $0.append(result); return $0.count }) == payloads.count { done.resume() }
-                    }
-                }
-            }
-            #expect(isPrepared)
-        }
         var told: [Spool.Stored: Int] = [:], refused = 0
-        for result in results.withLock({ $0 }) {
+        for result in await Self.putTogether(spool, payloads) {
             switch result {
             case .success(let stored): told[stored, default: 0] += 1
             case .failure(let error):
@@ -214,23 +219,15 @@ struct SpoolCrashTests {
     @Test("small chunks that come together fill one segment after the other, each payload at a multiple of 64 bytes")
     func togetherOverSegments() async throws {
         let folder = try SpoolTests.Folder(), spool = try folder.open(segmentBytesMax: 20_000, ahead: 16_384)
-        let payloads = (0..<60).map { Data(repeating: UInt8($0), count: 1_000 + $0) }
-        let written = Mutex(0)
-        await withCheckedContinuation { (done: CheckedContinuation<Void, Never>) in
-            let isPrepared = spool.prepare {
-                for payload in payloads {
-                    spool.append(Self.chunk(payload), incarnation: "i", bytes: payload) { result in
-                        #expect(throws: Never.self) { try result.get() }
-                        if written.withLock({ $0 += 1; return $0 }) == payloads.count { done.resume() }
-                    }
-                }
-            }
-            #expect(isPrepared)
-        }
+        let payloads = (0..<60).map { Data("<\($0)>".utf8) + Data(repeating: UInt8($0 + 1), count: 1_000 + $0) }
+        for result in await Self.putTogether(spool, payloads) { #expect(result == .success(.written)) }
         // One record may begin before the end of a segment and go beyond it.
         let segments = try folder.segments
         #expect(segments.count >= 4)
-        for index in segments.indices { #expect(try Data(contentsOf: folder.segment(index)).count <= 20_000 + 2_048) }
+        var files: [Data] = []
+        for index in segments.indices { files.append(try Data(contentsOf: folder.segment(index))) }
+        #expect(files.allSatisfy { $0.count <= 20_000 + 2_048 })
+        for payload in payloads { #expect(files.compactMap { $0.range(of: payload)?.lowerBound }.map { $0 % 64 } == [0]) }
         spool.stop()
         let again = try folder.open(segmentBytesMax: 20_000)
         #expect(again.items().count == payloads.count)

@@ -42,10 +42,13 @@ public struct SettingsReader: Sendable {
         return number
     }
 
-    /// A whole number in a range.
+    /// A whole number in a range; without a default it must be there.
     /// - Throws: `invalidInput` naming key, value and range.
-    public func whole(_ key: String, default standard: Int, in range: ClosedRange<Int>) throws(AccrueError) -> Int {
-        guard let found = value[key] else { return standard }
+    public func whole(_ key: String, default standard: Int? = nil, in range: ClosedRange<Int>) throws(AccrueError) -> Int {
+        guard let found = value[key] else {
+            if let standard { return standard }
+            throw refuse(key, "is missing", hint: "give a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
         guard let number = found.int, range.contains(number) else {
             throw refuse(key, "is \(found.canonical); it must be a whole number from \(range.lowerBound) to \(range.upperBound)")
         }

@@ -54,7 +54,7 @@ public struct AnnounceMeasurement: Sendable {
                 }
             }
             guard isAnswered else { throw AccrueError(.engine, while: "measuring announcements", "one was not taken", hint: "this is a defect; please report it") }
-            times.append(Double(MonotonicTime.now().nanoseconds - start.nanoseconds) / 1e6)
+            times.append(start.elapsedMs)
         }
         return times
     }

@@ -39,17 +39,15 @@ public struct LogMeasurement: Sendable {
         let start = MonotonicTime.now(), moment = Moment.now()
         var coordinator = Coordinator(
             boot: "measured", endpoints: Endpoints(bulk: "", events: ""), recovered: try RecoveredPipeline.all(of: try Store(home: home)), at: moment)
-        let startMs = Self.ms(from: start)
+        let startMs = start.elapsedMs
         var times: [Double] = []
         for _ in 0..<waiting {
             let before = MonotonicTime.now()
             coordinator.pipelines["measured"]?.beginRound()
             guard let newest = coordinator.pipelines["measured"]?.newest else { break }
             coordinator.published(Self.version(newest.version + 1, newest.state), "measured", at: moment)
-            times.append(Self.ms(from: before))
+            times.append(before.elapsedMs)
         }
         return (startMs, times)
     }
-
-    private static func ms(from start: MonotonicTime) -> Double { Double(MonotonicTime.now().nanoseconds - start.nanoseconds) / 1e6 }
 }

@@ -130,7 +130,7 @@ public enum IncrementalBayes {
             if settings.has("rank"), family != .lowRank {
                 throw settings.refuse("rank", "belongs to family lowRank, not to \(family.rawValue)", hint: "leave it out, or use family lowRank")
             }
-            epochs = settings.has("epochs") ? try settings.whole("epochs", default: 5, in: 1...100_000) : nil
+            epochs = settings.has("epochs") ? try settings.whole("epochs", in: 1...100_000) : nil
             batch = try settings.whole("batch", default: 128, in: 1...1_000_000)
             learningRate = try settings.number("learningRate", default: inference == .naturalGradient ? 0.1 : 0.003, in: 1e-9...10)
             finalRate = try settings.number("finalRate", default: 0.05, in: 0...1)

@@ -18,5 +18,8 @@ public struct MonotonicTime: Comparable, Hashable, Codable, Sendable {
     /// Whole milliseconds since an earlier moment; 0 when `earlier` is later.
     public func ms(since earlier: MonotonicTime) -> Int { nanoseconds > earlier.nanoseconds ? Int((nanoseconds - earlier.nanoseconds) / 1_000_000) : 0 }
 
+    /// Milliseconds from this moment until now, for measurements.
+    public var elapsedMs: Double { Double(Self.now().nanoseconds - nanoseconds) / 1e6 }
+
     public static func < (left: MonotonicTime, right: MonotonicTime) -> Bool { left.nanoseconds < right.nanoseconds }
 }

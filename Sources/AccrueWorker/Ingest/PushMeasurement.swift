@@ -43,7 +43,7 @@ public struct PushMeasurement: Sendable {
             let answer = try Message.reply("announce-\(index)", encoding: AnnounceReply(results: [.taken(at: index + 1, duplicate: false)])).frames()
             let taken = try Message(frames: answer).read(AnnounceReply.self).results[0].acknowledgement(of: chunk.identity)
             _ = try Message.reply(message.id, encoding: taken).frames()
-            times.append(Double(MonotonicTime.now().nanoseconds - start.nanoseconds) / 1e6)
+            times.append(start.elapsedMs)
         }
         return times
     }

@@ -110,7 +110,7 @@ extension Spool {
                 bytes.append(try append.record.head(payloadBytes: append.payload.count, salt: segment.name.salt))
                 payloads.append(bytes.count)
                 bytes.append(append.payload)
-                bytes.append(Data(count: SpoolRecord.aligned(bytes.count) - bytes.count))
+                bytes.append(SpoolRecord.padding(after: bytes.count))
             }
             guard let start = try segment.append([bytes], ahead: max(0, min(aheadBytes, segmentBytesMax - segment.end - bytes.count))) else {
                 if payloads.count == 1 {
@@ -133,8 +133,7 @@ extension Spool {
     private func placeLarge(_ append: Append, _ group: inout Group) throws(AccrueError) {
         guard let segment = try currentSegment() else { return group.refuse(append, full(append, Self.noFile)) }
         let head = try append.record.head(payloadBytes: append.payload.count, salt: segment.name.salt)
-        let padding = Data(count: SpoolRecord.aligned(append.payload.count) - append.payload.count)
-        guard let start = try segment.append([head, append.payload, padding], ahead: 0) else { return group.refuse(append, full(append, Self.noRoom)) }
+        guard let start = try segment.append([head, append.payload, SpoolRecord.padding(after: append.payload.count)], ahead: 0) else { return group.refuse(append, full(append, Self.noRoom)) }
         shared.withLock { $0.live[segment.number, default: 0] += 1 }
         group.add(append, segment, start + head.count)
     }

@@ -27,18 +27,20 @@ struct SpoolRecord: Codable, Equatable {
 
     static func aligned(_ count: Int) -> Int { (count + alignment - 1) / alignment * alignment }
 
+    /// The zeros between so many bytes and what comes next.
+    static func padding(after count: Int) -> Data { Data(count: aligned(count) - count) }
+
     /// Everything before the payload, padded.
     /// - Parameter salt: of the segment; nil in one of an earlier release.
     func head(payloadBytes: Int, salt: UInt64?) throws(AccrueError) -> Data {
         let description = if let text { text } else { [UInt8](try JSONValue(encoding: self).canonicalBytes) }
-        let count = Self.aligned(Self.prefixBytes + description.count)
-        var bytes = Data(capacity: count)
+        var bytes = Data(capacity: Self.aligned(Self.prefixBytes + description.count))
         bytes.append(Self.magic)
         for number in [UInt64(description.count), UInt64(payloadBytes), 0] { withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) } }
         let checksum = description.withUnsafeBytes { description in bytes.withUnsafeBytes { Self.checksum($0, description, salt) } }
         bytes.append(contentsOf: checksum)
         bytes.append(contentsOf: description)
-        bytes.append(Data(count: count - bytes.count))
+        bytes.append(Self.padding(after: bytes.count))
         return bytes
     }
 

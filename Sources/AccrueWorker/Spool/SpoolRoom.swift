@@ -56,8 +56,7 @@ extension Spool {
         do throws(AccrueError) {
             guard let segment = try currentSegment() else { return nil }
             let headBytes = try record.head(payloadBytes: payload.count, salt: segment.name.salt).count
-            let padding = Data(count: SpoolRecord.aligned(payload.count) - payload.count)
-            guard let start = try segment.append([Data(count: headBytes), payload, padding], ahead: 0) else { return nil }
+            guard let start = try segment.append([Data(count: headBytes), payload, SpoolRecord.padding(after: payload.count)], ahead: 0) else { return nil }
             shared.withLock { $0.live[segment.number, default: 0] += 1 }
             segment.beginSynchronising(from: start)
             return SpoolRoom.Place(segment: segment, start: start, headBytes: headBytes, stop: segment.end)

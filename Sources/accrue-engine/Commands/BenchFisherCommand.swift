@@ -24,7 +24,7 @@ struct BenchFisherCommand: ParsableCommand {
         for _ in 0...repeats {
             let start = MonotonicTime.now()
             _ = try problem.method.statistics(of: work, on: [problem.rows], round: round, key: problem.keys.statistics(shard: 0))
-            times.append(Double(MonotonicTime.now().nanoseconds - start.nanoseconds) / 1e6)
+            times.append(start.elapsedMs)
         }
         BenchProblem.show(Array(times.dropFirst()), json: json)
     }

@@ -48,7 +48,7 @@ struct BenchMergeCommand: ParsableCommand {
     private func milliseconds(_ body: () throws -> Void) rethrows -> Double {
         let start = MonotonicTime.now()
         try body()
-        return Double(MonotonicTime.now().nanoseconds - start.nanoseconds) / 1e6
+        return start.elapsedMs
     }
 
     /// Memory that was written to.

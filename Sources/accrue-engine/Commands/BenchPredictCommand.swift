@@ -33,7 +33,7 @@ struct BenchPredictCommand: ParsableCommand {
         for _ in 0...repeats {
             let start = MonotonicTime.now()
             _ = try state.answer(question, key: key)
-            times.append(Double(MonotonicTime.now().nanoseconds - start.nanoseconds) / 1e6)
+            times.append(start.elapsedMs)
         }
         BenchProblem.show(Array(times.dropFirst()), json: json)
     }
